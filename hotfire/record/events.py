@@ -1,0 +1,251 @@
+"""The events of a run, as types. Pure: no I/O, no clock.
+
+A line of `record.jsonl` is an `Entry`: sequence number, wall time (UTC, ISO 8601), seconds since the run began on the
+monotonic clock, the event, the previous line's hash and its own: sha256 over the canonical JSON of all other fields.
+"""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from hotfire.words import Blame, Decision, Effect, Gate, Mode, Outcome, Proof, Reason, State, Verdict
+
+GENESIS = "0" * 64
+
+
+class Event(BaseModel):
+    """Frozen, strict; `type` tells the kind."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Opened(Event):
+    """The run exists: what, where, with which way back."""
+
+    type: Literal["opened"] = "opened"
+    run: str
+    scenario: str
+    about: str
+    mode: Mode
+    scenario_digest: str
+    candidate_digest: str
+    baseline: str = Field(description="last known good by digest, or `absent`")
+    accelerators: str
+    stand: str = Field(description="server version, context and namespace, in words")
+    way_back: str
+    users: str
+    certified: str = Field("none", description="promote: the certificate relied on, or none")
+    version: str
+
+
+class PlannedCheck(Event):
+    """A check that scenario and mode require, or one they do not ask for (then `asked` is false with a reason)."""
+
+    id: str
+    param: str = ""
+    suite: str
+    question: str
+    row: str = ""
+    gate: Gate = Gate.REQUIRED
+    blames: Blame = Blame.CANDIDATE
+    evidence: str = ""
+    asked: bool = True
+    reason: Reason | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.id}[{self.param}]" if self.param else self.id
+
+
+class Planned(Event):
+    """Every check this run must hear of; a check that stays silent is NOT_RUN."""
+
+    type: Literal["planned"] = "planned"
+    checks: tuple[PlannedCheck, ...]
+
+
+class Stage(Event):
+    """A suite began or ended."""
+
+    type: Literal["stage"] = "stage"
+    suite: str
+    phase: Literal["began", "ended"]
+
+
+class Seen(Event):
+    """Evidence: what a noun observed (and what was expected) under a check."""
+
+    type: Literal["seen"] = "seen"
+    check: str
+    noun: str
+    count: int = Field(description="how many of the noun; 0 is never enough")
+    observed: Any = None
+    expected: Any = None
+
+
+class Judged(Event):
+    """A check's outcome."""
+
+    type: Literal["judged"] = "judged"
+    check: str
+    outcome: Outcome
+    reason: Reason | None = None
+    blame: Blame | None = None
+    message: str = ""
+    details: tuple[str, ...] = ()
+    observed: Any = None
+    expected: Any = None
+    seconds: float = 0.0
+
+
+class Loaded(Event):
+    """A load ended (or reached a look): where its samples lie and what the client says of itself."""
+
+    type: Literal["loaded"] = "loaded"
+    name: str
+    plan: str = Field(description="file, relative to the run's folder")
+    plan_digest: str
+    samples: str
+    samples_digest: str
+    look: int
+    arrivals: str
+    client: dict[str, Any] = Field(description="the client check: sound, cause, remedy, figures")
+    window: tuple[float, float] = Field(description="seconds from t0 of the load")
+
+
+class Gated(Event):
+    """A statistical gate was evaluated; `judge` recomputes it from the samples."""
+
+    type: Literal["gated"] = "gated"
+    check: str
+    load: str
+    look: int
+    last_look: bool
+    gate: dict[str, Any] = Field(description="metric, statistic, limit, confidence, required_gates, kind of arrivals")
+    judgement: dict[str, Any]
+
+
+class Faulted(Event):
+    """A step in the life of a fault; every step carries its own evidence."""
+
+    type: Literal["faulted"] = "faulted"
+    fault: str
+    step: Literal["target", "control", "intent", "applied", "effect", "undone", "recovered"]
+    effect: Effect | None = None
+    data: dict[str, Any]
+
+
+class Marked(Event):
+    """A moment on the timeline, for plots and windows."""
+
+    type: Literal["marked"] = "marked"
+    name: str
+    load_time: float | None = None
+
+
+class Changed(Event):
+    """The journal's state changed."""
+
+    type: Literal["changed"] = "changed"
+    state: State
+    by: str
+    why: str = ""
+
+
+class Anchored(Event):
+    """The head hash of the record was written into the journal."""
+
+    type: Literal["anchored"] = "anchored"
+    head: str
+
+
+class Snapshot(Event):
+    """What was there before: one row per closure object (kind/name, uid, resourceVersion, digest)."""
+
+    type: Literal["snapshot"] = "snapshot"
+    objects: tuple[dict[str, Any], ...]
+    digest: str
+
+
+class Deployed(Event):
+    """What the deploy did, object by object, and what was carried over from the live object."""
+
+    type: Literal["deployed"] = "deployed"
+    objects: tuple[dict[str, Any], ...]
+
+
+class Decided(Event):
+    """The decision, and what it follows from."""
+
+    type: Literal["decided"] = "decided"
+    decision: Decision
+    because: tuple[str, ...]
+
+
+class Proved(Event):
+    """One of the points of the proof that old (or absent, or new) is what is there."""
+
+    type: Literal["proved"] = "proved"
+    point: str
+    result: Proof
+    evidence: str
+    data: Any = None
+
+
+class Restored(Event):
+    """The way back was gone: two times in seconds from its first write."""
+
+    type: Literal["restored"] = "restored"
+    restored_s: float
+    settled_s: float
+
+
+class Told(Event):
+    """A line for people."""
+
+    type: Literal["told"] = "told"
+    line: str
+
+
+class Concluded(Event):
+    """The verdict."""
+
+    type: Literal["concluded"] = "concluded"
+    verdict: Verdict
+    because: tuple[str, ...]
+
+
+class Closed(Event):
+    """The last event of a whole record."""
+
+    type: Literal["closed"] = "closed"
+
+
+AnyEvent = Annotated[
+    Opened | Planned | Stage | Seen | Judged | Loaded | Gated | Faulted | Marked | Changed | Anchored | Snapshot | Deployed
+    | Decided | Proved | Restored | Told | Concluded | Closed,
+    Field(discriminator="type"),
+]
+
+
+class Entry(BaseModel):
+    """One line of the record."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    seq: int
+    at: str
+    t: float
+    event: AnyEvent
+    prev: str
+    hash: str
+
+
+ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)
+
+
+def chain_hash(seq: int, at: str, t: float, event: dict[str, Any], prev: str) -> str:
+    """sha256 over the canonical JSON (sorted keys, no spaces) of everything but the hash itself."""
+    body = json.dumps([seq, at, t, event, prev], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(body.encode()).hexdigest()
