@@ -122,6 +122,7 @@ class Reason(StrEnum):
     LIVENESS = "target-not-alive"  # a count of errors from a target that was not serving
     UNANCHORED = "unanchored"  # a record that is not closed or whose chain does not hold
     HARNESS = "harness-fault"
+    INTERRUPTED = "interrupted"
     # NOT_RUN
     BLOCKED = "blocked"  # a stage before it failed
     SILENT = "silent"  # planned, never reported
