@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import click
+
 from hotfire.errors import HarnessError, Unjudged
 from hotfire.record.events import PlannedCheck, Seen
 from hotfire.scenario.model import Fault, Scenario
@@ -153,7 +155,10 @@ def read_suites(folder: Path) -> list[CheckSpec]:
             for call in node.decorator_list:
                 if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "check":
                     words = {word.arg: _literal(word.value) for word in call.keywords if word.arg}
-                    words |= {"blames": Blame(words.get("blames", "candidate")), "gate": Gate(words.get("gate", "required"))}
+                    words |= {
+                        "blames": Blame(words.get("blames", "candidate")),
+                        "gate": Gate(words.get("gate", "required")),
+                    }
                     question = (ast.get_docstring(node) or "").split("\n")[0]
                     found.append(
                         CheckSpec(_literal(call.args[0]), **words, suite=path.stem, test=node.name, question=question)
@@ -174,7 +179,9 @@ def catalogue(path: Path = CATALOGUE) -> tuple[CheckSpec, ...]:
     """The checks of this hotfire, as generated."""
     rows = json.loads(path.read_text())
     return tuple(
-        CheckSpec(**{**row, "needs": Evidence(**row["needs"]), "blames": Blame(row["blames"]), "gate": Gate(row["gate"])})
+        CheckSpec(
+            **{**row, "needs": Evidence(**row["needs"]), "blames": Blame(row["blames"]), "gate": Gate(row["gate"])}
+        )
         for row in rows
     )
 
@@ -212,3 +219,41 @@ def plan(specs: Sequence[CheckSpec], scenario: Scenario) -> tuple[PlannedCheck, 
             reason = None if allowed else Reason.NO_CONSENT
             planned.append(PlannedCheck(**(common | {"gate": gate}), param=name, asked=allowed, reason=reason))
     return tuple(planned)
+
+
+def write_readme(specs: Sequence[CheckSpec], folder: Path) -> str:
+    """The text of suites/README.md: the runbook's table of contents, in running order."""
+    lines = ["# The runbook", "", "Generated from the suites by `make checks`; do not edit.", ""]
+    for path in sorted(folder.glob("test_*.py")):
+        lines += [
+            f"## {path.stem[5:].replace('_', ' ')}",
+            "",
+            (ast.get_docstring(ast.parse(path.read_text())) or "").strip(),
+            "",
+        ]
+        lines += [
+            "| check | question | evidence it needs | blames by default | checklist row |",
+            "|---|---|---|---|---|",
+        ]
+        for spec in (spec for spec in specs if spec.suite == path.stem):
+            lines.append(f"| `{spec.id}` | {spec.question} | {spec.needs} | {spec.blames} | {spec.row or '-'} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option("--check", "only_check", is_flag=True, help="fail if a generated file is stale, write nothing")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True), default=Path("suites"))
+def main(only_check: bool, folder: Path) -> None:
+    """Generate checks.json and the suites' README from the decorators."""
+    specs = read_suites(folder)
+    files = {CATALOGUE: write_catalogue(specs), folder / "README.md": write_readme(specs, folder)}
+    stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
+    if only_check and stale:
+        raise click.ClickException(f"stale: {', '.join(map(str, stale))}; run `make checks`")
+    for path in stale:
+        path.write_text(files[path])
+
+
+if __name__ == "__main__":
+    main()

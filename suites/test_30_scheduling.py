@@ -42,7 +42,13 @@ def test_every_pod_tolerates_what_is_declared(candidate, scenario):
     assert candidate.pods.without_tolerations(scenario.scheduling.tolerates) == []
 
 
-@check("scheduling.isolation", needs=Evidence("probe-pod"), blames="platform", row="taints and tolerations", when="scheduling.tolerates")
+@check(
+    "scheduling.isolation",
+    needs=Evidence("probe-pod"),
+    blames="platform",
+    row="taints and tolerations",
+    when="scheduling.tolerates",
+)
 def test_a_pod_without_the_toleration_is_kept_out(candidate, scenario):
     """A probe pod like the candidate's, but for the tolerations, is not admitted to the candidate's nodes."""
     assert candidate.nodes_open_to_intolerant_pods() == []

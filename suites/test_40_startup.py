@@ -17,5 +17,5 @@ def test_no_container_restarted_more_than_declared(candidate, scenario):
 
 @check("startup.population", needs=Evidence("serving-pod"))
 def test_only_pods_of_this_rollout_serve(candidate):
-    """Each endpoint of the Service is a pod of this generation's ReplicaSet with the asked image digest; an older one is never taken for it."""
+    """Each endpoint is a pod of this generation with the asked image digest; an older one is never taken for it."""
     assert candidate.strangers() == []

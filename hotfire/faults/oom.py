@@ -1,0 +1,60 @@
+"""oom: one container. A hog inside the target container takes memory up to the container's own limit.
+
+The kernel must choose the engine, not the hog: every process of the container but the hog gets oom_score_adj 1000, which
+needs no capability, and works for PID 1 and on cgroup v1, where memory.oom.group does not exist (facts: stand, traps).
+The hog ends by itself after HOG_SECONDS; it lies inside the container, so its undo is the container's death.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from hotfire.faults.family import Sighting, Target, inside, stamp
+from hotfire.kube.client import Cluster, Object, Ref
+from hotfire.kube.exec import run_in
+from hotfire.words import Effect
+
+HOG_SECONDS = 20
+HOG = (  # `tail` of an endless line keeps all of it in memory
+    'for p in /proc/[0-9]*; do [ "$p" = "/proc/$$" ] || echo 1000 > "$p/oom_score_adj"; done 2>/dev/null; '
+    f"exec timeout {HOG_SECONDS} tail /dev/zero"
+)
+
+
+class OomOneContainer:
+    """Witness: the kubelet's status of the named container: OOMKilled, 137, finished in the window, a new container id."""
+
+    name = "oom"
+
+    def refusal(self, pod: Object, container: str) -> str:
+        spec = next(item for item in pod["spec"]["containers"] if item["name"] == container)
+        limited = "memory" in spec.get("resources", {}).get("limits", {})
+        return "" if limited else f"container {container} has no memory limit: the node itself would run out of memory"
+
+    def inject(self, cluster: Cluster, target: Target) -> dict[str, Any]:
+        ended = run_in(
+            cluster, target.namespace, target.pod, target.container, ["sh", "-c", HOG], deadline_s=HOG_SECONDS + 5
+        )
+        return {"hog": f"tail /dev/zero for at most {HOG_SECONDS} s", "hog_ended": str(ended)}
+
+    def witness(self, cluster: Cluster, target: Target, since: datetime) -> Sighting:
+        """reason OOMKilled alone is not proof (kubernetes#140716): exit code, time, container id and count must agree."""
+        pod = cluster.find(Ref("v1", "Pod", target.namespace, target.pod))
+        if pod is None or pod["metadata"]["uid"] != target.uid:
+            return Sighting(
+                Effect.OTHER_CAUSE, evidence=(f"pod {target.pod} is gone, the container was not restarted in it",)
+            )
+        status = next(item for item in pod["status"]["containerStatuses"] if item["name"] == target.container)
+        died = (status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated")) or {}
+        if died.get("containerID") != target.container_id:
+            return Sighting(Effect.NO_EFFECT, evidence=(f"container {target.container} of {target.pod} has not ended",))
+        at = stamp(died.get("finishedAt"))
+        if not inside(at, since):
+            return Sighting(Effect.STALE, at, (f"it ended at {at}, before the injection",))
+        if died.get("reason") != "OOMKilled" or died.get("exitCode") != 137:
+            said = f"it ended by {died.get('reason')} with exit code {died.get('exitCode')}, OOMKilled with 137 is expected"
+            return Sighting(Effect.OTHER_CAUSE, at, (said,))
+        lines = (
+            f"{target.pod}/{target.container}: OOMKilled, exit code 137 at {died['finishedAt']}",
+            f"container id was {target.container_id[-12:]}, restarts {target.restarts} -> {status.get('restartCount')}",
+        )
+        return Sighting(Effect.CONFIRMED, at, lines, {"restarts": status.get("restartCount")})

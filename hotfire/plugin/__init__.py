@@ -1,0 +1,74 @@
+"""The pytest plugin: options, refusals, and, when a scenario is given, the session that runs it.
+
+Inert without a scenario, but for one thing: a collected hotfire check without one is a usage error, never a skip.
+It holds no rules of its own: what counts is in gates/, what is done is in the packages below.
+"""
+
+import sys
+
+import pytest
+
+from hotfire.check import ATTRIBUTE
+
+REFUSED_OPTIONS = {  # dest -> how it is written; each can turn a run green without looking, or loses the session's state
+    "numprocesses": "-n",
+    "tx": "--tx",
+    "reruns": "--reruns",
+    "lf": "--lf",
+    "failedfirst": "--ff",
+    "stepwise": "--sw",
+    "newfirst": "--nf",
+    "setuponly": "--setup-only",
+    "setupplan": "--setup-plan",
+    "random_order": "--random-order",
+}
+REFUSED_PLUGINS = ("randomly", "rerunfailures", "xdist.looponfail", "flaky")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("hotfire", "rollout certification")
+    group.addoption(
+        "--hotfire-scenario", metavar="FILE", help="the scenario to run; without it the plugin does nothing"
+    )
+    group.addoption("--hotfire-kubeconfig", metavar="FILE", help="instead of the scenario's stand.kubeconfig")
+    group.addoption("--hotfire-context", metavar="NAME", help="instead of the scenario's stand.context")
+    group.addoption("--hotfire-namespace", metavar="NAME", help="instead of the scenario's stand.namespace")
+    group.addoption("--hotfire-reports", metavar="DIR", default="reports", help="where the run's folder is made")
+    group.addoption("--hotfire-wait", metavar="DURATION", default="0s", help="how long to wait for the workload's lock")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "k8s: options of pytest-kubernetes (it does not register its own marker)")
+    if config.getoption("--hotfire-scenario") is None:
+        return
+    refuse(config)
+    from hotfire.plugin.session import Certification
+
+    config.pluginmanager.register(Certification(config), "hotfire-certification")
+
+
+def refuse(config: pytest.Config) -> None:
+    """Raise UsageError for every way of running that could pass without having looked."""
+    given = [flag for dest, flag in REFUSED_OPTIONS.items() if config.getoption(dest, None)]
+    given += [f"the plugin {name}" for name in REFUSED_PLUGINS if config.pluginmanager.hasplugin(name)]
+    if sys.flags.optimize:
+        given.append("python -O (asserts do not run)")
+    if config.getoption("assertmode", None) == "plain":
+        given.append("--assert=plain")
+    if given:
+        raise pytest.UsageError(
+            f"hotfire does not run with {', '.join(given)}: checks run once, in order, in one process"
+        )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    ours = [item for item in items if hasattr(getattr(item, "function", None), ATTRIBUTE)]
+    if ours and not config.getoption("--hotfire-scenario") and not config.option.collectonly:
+        raise pytest.UsageError(f"{ours[0].nodeid} is a hotfire check: give --hotfire-scenario FILE")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    looked_only = session.config.option.collectonly
+    if looked_only and any(hasattr(getattr(item, "function", None), ATTRIBUTE) for item in session.items):
+        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED

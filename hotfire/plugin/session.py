@@ -1,0 +1,267 @@
+"""One certification as a pytest session: open, collect, run the checks in order, settle, report, exit."""
+
+import os
+import signal
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hotfire.check import ATTRIBUTE, CheckSpec, Findings, Running, catalogue, parameters, running
+from hotfire.errors import BadInput, Breach, HarnessError, Interrupted, Refused, Unjudged
+from hotfire.plugin.run import Run
+from hotfire.record.events import Judged, PlannedCheck, Stage
+from hotfire.scenario.loader import load
+from hotfire.words import Blame, Outcome, Reason
+
+BLOCKING = ("test_10_preflight", "test_20_deploy", "test_30_scheduling", "test_40_startup")
+PARAMETER = {"slos": "slo", "faults": "fault", "injected": "secret", "candidate.serves": "service"}
+KEY = pytest.StashKey[str]()
+SPEC = pytest.StashKey[CheckSpec]()
+
+
+class Certification:
+    """Registered only when a scenario is given."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.run: Run | None = None
+        self.current: Running | None = None
+        self.suite = ""
+        self.blocked_by = ""
+        self.asked: dict[str, PlannedCheck] = {}
+        self._signals: dict[int, Any] = {}
+        try:
+            self.located = load(Path(config.getoption("--hotfire-scenario")), config.getoption("--hotfire-namespace"))
+        except BadInput as bad:
+            raise pytest.UsageError(*bad.lines) from None
+
+    # -- the three steps before anything changes ------------------------------------------------------------------
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        if self.config.option.collectonly:
+            return
+        try:
+            self.run = Run.open(
+                self.located,
+                kubeconfig=self.config.getoption("--hotfire-kubeconfig"),
+                context=self.config.getoption("--hotfire-context"),
+                reports=Path(self.config.getoption("--hotfire-reports")),
+                wait=self.config.getoption("--hotfire-wait"),
+                tell=_terminal_line(),
+            )
+        except BadInput as bad:
+            raise pytest.UsageError(*bad.lines) from None
+        except Refused as refused:
+            raise pytest.UsageError(str(refused)) from None
+        self.asked = {planned.key: planned for planned in self.run.planned}
+        if hasattr(self.config.option, "allure_report_dir"):
+            self.config.option.allure_report_dir = str(self.run.folder / "allure-results")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._signals[number] = signal.signal(number, self._interrupted)
+
+    def _interrupted(self, number: int, frame: object) -> None:
+        from hotfire.kube.wait import interrupt
+
+        interrupt()
+
+    # -- collection -----------------------------------------------------------------------------------------------
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        spec: CheckSpec | None = getattr(metafunc.function, ATTRIBUTE, None)
+        if spec is None or not spec.per:
+            return
+        declared = parameters(spec, self.located.scenario) or [("", None)]  # ("", None) is dropped below as not asked
+        names, values = zip(*declared, strict=True)
+        metafunc.parametrize(PARAMETER[spec.per], values, ids=names, indirect=True)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        if self.run is None:
+            return
+        known = {spec.id: spec for spec in catalogue()}
+        kept: list[tuple[tuple[str, int, int], pytest.Item]] = []
+        dropped: list[pytest.Item] = []
+        for position, item in enumerate(items):
+            spec: CheckSpec | None = getattr(getattr(item, "function", None), ATTRIBUTE, None)
+            if spec is None:
+                raise pytest.UsageError(f"{item.nodeid} is not a hotfire check: give it @check(id, needs=…)")
+            if spec.id not in known:
+                raise pytest.UsageError(f"{item.nodeid}: the check {spec.id} was not planned (run `make checks`)")
+            spec = known[spec.id]
+            callspec = getattr(item, "callspec", None)
+            key = f"{spec.id}[{callspec.id}]" if spec.per and callspec and callspec.id else spec.id
+            if key not in self.asked:
+                raise pytest.UsageError(f"{item.nodeid}: the check {key} was not planned")
+            item.stash[KEY], item.stash[SPEC] = key, spec
+            order = list(callspec.indices.values())[0] if spec.per == "faults" and callspec else 0
+            if self.asked[key].asked:
+                kept.append(((spec.suite, order, position), item))
+            else:
+                dropped.append(item)
+        items[:] = [item for _, item in sorted(kept, key=lambda pair: pair[0])]
+        if dropped:
+            config.hook.pytest_deselected(items=dropped)
+
+    # -- running --------------------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        from hotfire.kube.wait import interrupted
+
+        run = self._opened()
+        spec = item.stash[SPEC]
+        if spec.suite != self.suite:
+            self._stage(spec.suite)
+        if interrupted() and spec.suite != "test_90_settle":
+            raise pytest.skip.Exception("blocked: a signal asked the run to stop", _use_item_location=True)
+        if self.blocked_by and spec.suite not in (self.blocked_by, "test_90_settle"):
+            raise pytest.skip.Exception(f"blocked: {self.blocked_by} failed", _use_item_location=True)
+        run.check_lease()
+
+    def _stage(self, suite: str) -> None:
+        run = self._opened()
+        if self.suite:
+            run.stage_ended(self.suite)
+        self.suite = suite
+        run.emit(Stage(suite=suite, phase="began"))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        with running(item.stash[KEY], item.stash[SPEC], self._opened().emit) as self.current:
+            return (yield)
+
+    def pytest_assertrepr_compare(self, config: pytest.Config, op: str, left: object, right: object) -> None:
+        if self.current is not None:
+            self.current.failed = (left, op, right)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if (
+            call.when == "call"
+            or (call.when == "setup" and not report.passed)
+            or (call.when == "teardown" and report.failed)
+        ):
+            judged = self._judge(item, call, report)
+            self._opened().emit(judged)
+            self._reflect(report, judged)
+            if judged.outcome is not Outcome.PASS and item.stash[SPEC].suite in BLOCKING:
+                self.blocked_by = self.blocked_by or item.stash[SPEC].suite
+        if call.when == "call":
+            self.current = None
+        return report
+
+    def _judge(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> Judged:
+        """One outcome from what pytest saw: green without its evidence is INVALID, a foreign exception is ours."""
+        spec, key, seconds = item.stash[SPEC], item.stash[KEY], call.duration
+        error = call.excinfo.value if call.excinfo else None
+
+        def judged(
+            outcome: Outcome, reason: Reason | None, blame: Blame | None, message: str = "", **more: Any
+        ) -> Judged:
+            return Judged(
+                check=key, outcome=outcome, reason=reason, blame=blame, message=message, seconds=seconds, **more
+            )
+
+        if call.when == "teardown":
+            return judged(Outcome.INVALID, Reason.HARNESS, Blame.HARNESS, f"teardown: {error}")
+        if hasattr(report, "wasxfail"):
+            passed = report.passed
+            reason = Reason.XPASS if passed else Reason.XFAIL
+            return judged(
+                Outcome.INVALID if passed else Outcome.FAIL, reason, spec.blames, "an expected failure decides nothing"
+            )
+        if report.skipped:
+            text = str(error)
+            return judged(Outcome.NOT_RUN, Reason.BLOCKED if text.startswith("blocked") else Reason.SKIPPED, None, text)
+        if isinstance(error, Unjudged):
+            return judged(Outcome.INVALID, error.reason, error.blame, error.message, details=error.details)
+        if isinstance(error, Interrupted):
+            return judged(Outcome.INVALID, Reason.INTERRUPTED, Blame.HARNESS, "a signal asked the run to stop")
+        if call.when == "setup":
+            return judged(Outcome.INVALID, Reason.SETUP, Blame.HARNESS, f"{type(error).__name__}: {error}")
+        if isinstance(error, Breach):
+            return judged(
+                Outcome.FAIL, error.reason, error.blame or spec.blames, error.message,
+                details=error.details, observed=error.observed, expected=error.expected,
+            )  # fmt: skip
+        if isinstance(error, AssertionError):
+            return self._failed_assertion(spec, judged)
+        if isinstance(error, pytest.fail.Exception) and "Timeout" in str(error):
+            return judged(Outcome.INVALID, Reason.TIMEOUT, Blame.HARNESS, str(error).splitlines()[0])
+        if isinstance(error, HarnessError):
+            return judged(Outcome.INVALID, Reason.HARNESS, Blame.HARNESS, f"{type(error).__name__}: {error}")
+        if error is not None:
+            return judged(Outcome.INVALID, Reason.FOREIGN, Blame.HARNESS, f"{type(error).__name__}: {error}")
+        seen = self.current.seen if self.current else {}
+        if missing := spec.needs.missing(seen):
+            return judged(Outcome.INVALID, Reason.NO_EVIDENCE, Blame.HARNESS, f"green without its evidence: {missing}")
+        return judged(Outcome.PASS, None, None)
+
+    def _failed_assertion(self, spec: CheckSpec, judged: Any) -> Judged:
+        left, op, right = (self.current.failed if self.current else None) or (None, "", None)
+        if isinstance(left, Findings):
+            result: Judged = judged(
+                Outcome.FAIL, Reason.BREACH, left.blame or spec.blames, left.headline or (left[0] if left else ""),
+                details=tuple(left), observed=left.observed, expected=left.expected,
+            )  # fmt: skip
+        else:
+            text = f"{spec.question} Seen: {left!r}, expected {op} {right!r}"
+            result = judged(
+                Outcome.FAIL, Reason.BREACH, spec.blames, text, observed=_plain(left), expected=_plain(right)
+            )
+        return result
+
+    def _reflect(self, report: pytest.TestReport, judged: Judged) -> None:
+        """pytest, JUnit and Allure must say what the record says."""
+        words = f"{judged.outcome} {judged.check}: {judged.message}"
+        if judged.outcome in (Outcome.FAIL, Outcome.INVALID):
+            report.outcome = "failed"
+            report.longrepr = "\n  ".join((words, *judged.details, f"blame: {judged.blame}"))
+            if hasattr(report, "wasxfail"):
+                del report.wasxfail
+        self._opened().tell(judged)
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.run is None:
+            return
+        if self.suite:
+            self.run.stage_ended(self.suite)
+        verdict = self.run.finish()
+        for number, handler in self._signals.items():
+            signal.signal(number, handler)
+        session.exitstatus = verdict.exit_code
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.run is not None:
+            for line in self.run.summary():
+                terminalreporter.write_line(line)
+
+    def _opened(self) -> Run:
+        if self.run is None:
+            raise HarnessError("the run was never opened")
+        return self.run
+
+
+def _plain(value: object) -> object:
+    """What the record can hold of an asserted value."""
+    return value if isinstance(value, str | int | float | bool | list | dict | None) else repr(value)
+
+
+def _terminal_line() -> Any:
+    """Write a line to the terminal past pytest's capture (facts: ecosystem 2, live output)."""
+    descriptor = os.dup(1)
+    began = time.monotonic()
+
+    def write(line: str) -> None:
+        os.write(descriptor, f"{time.monotonic() - began:6.1f}s  {line}\n".encode())
+
+    return write
