@@ -27,13 +27,13 @@ REFUSED_PLUGINS = ("randomly", "rerunfailures", "xdist.looponfail", "flaky")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("hotfire", "rollout certification")
-    group.addoption(
-        "--hotfire-scenario", metavar="FILE", help="the scenario to run; without it the plugin does nothing"
-    )
+    group.addoption("--hotfire-scenario", metavar="FILE", help="the scenario to run; without it the plugin does nothing")
     group.addoption("--hotfire-kubeconfig", metavar="FILE", help="instead of the scenario's stand.kubeconfig")
     group.addoption("--hotfire-context", metavar="NAME", help="instead of the scenario's stand.context")
     group.addoption("--hotfire-namespace", metavar="NAME", help="instead of the scenario's stand.namespace")
     group.addoption("--hotfire-reports", metavar="DIR", default="reports", help="where the run's folder is made")
+    group.addoption("--hotfire-image", metavar="NAME=REF", action="append", default=[], help="use REF for the image NAME")
+    group.addoption("--hotfire-pointer", metavar="FILE", help="write the path of the run's folder here")
     group.addoption("--hotfire-wait", metavar="DURATION", default="0s", help="how long to wait for the workload's lock")
 
 
@@ -56,9 +56,7 @@ def refuse(config: pytest.Config) -> None:
     if config.getoption("assertmode", None) == "plain":
         given.append("--assert=plain")
     if given:
-        raise pytest.UsageError(
-            f"hotfire does not run with {', '.join(given)}: checks run once, in order, in one process"
-        )
+        raise pytest.UsageError(f"hotfire does not run with {', '.join(given)}: checks run once, in order, in one process")
 
 
 @pytest.hookimpl(trylast=True)

@@ -96,7 +96,7 @@ class Certification:
             if key not in self.asked:
                 raise pytest.UsageError(f"{item.nodeid}: the check {key} was not planned")
             item.stash[KEY], item.stash[SPEC] = key, spec
-            order = list(callspec.indices.values())[0] if spec.per == "faults" and callspec else 0
+            order = next(iter(callspec.indices.values())) if spec.per == "faults" and callspec else 0
             if self.asked[key].asked:
                 kept.append(((spec.suite, order, position), item))
             else:
@@ -142,11 +142,7 @@ class Certification:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        if (
-            call.when == "call"
-            or (call.when == "setup" and not report.passed)
-            or (call.when == "teardown" and report.failed)
-        ):
+        if call.when == "call" or (call.when == "setup" and not report.passed) or (call.when == "teardown" and report.failed):
             judged = self._judge(item, call, report)
             self._opened().emit(judged)
             self._reflect(report, judged)
@@ -161,12 +157,8 @@ class Certification:
         spec, key, seconds = item.stash[SPEC], item.stash[KEY], call.duration
         error = call.excinfo.value if call.excinfo else None
 
-        def judged(
-            outcome: Outcome, reason: Reason | None, blame: Blame | None, message: str = "", **more: Any
-        ) -> Judged:
-            return Judged(
-                check=key, outcome=outcome, reason=reason, blame=blame, message=message, seconds=seconds, **more
-            )
+        def judged(outcome: Outcome, reason: Reason | None, blame: Blame | None, message: str = "", **more: Any) -> Judged:
+            return Judged(check=key, outcome=outcome, reason=reason, blame=blame, message=message, seconds=seconds, **more)
 
         if call.when == "teardown":
             return judged(Outcome.INVALID, Reason.HARNESS, Blame.HARNESS, f"teardown: {error}")
@@ -212,9 +204,7 @@ class Certification:
             )  # fmt: skip
         else:
             text = f"{spec.question} Seen: {left!r}, expected {op} {right!r}"
-            result = judged(
-                Outcome.FAIL, Reason.BREACH, spec.blames, text, observed=_plain(left), expected=_plain(right)
-            )
+            result = judged(Outcome.FAIL, Reason.BREACH, spec.blames, text, observed=_plain(left), expected=_plain(right))
         return result
 
     def _reflect(self, report: pytest.TestReport, judged: Judged) -> None:

@@ -1,0 +1,210 @@
+"""`hotfire`: the command line. It holds no rules; a run is pytest with the packaged suites and nothing else loaded."""
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from hotfire import __version__
+from hotfire.errors import BadInput, HotfireError, Refused
+from hotfire.words import Verdict
+
+PLUGINS = ("hotfire.plugin", "allure_pytest.plugin", "pytest_timeout")
+USAGE = 4  # pytest's own code for bad input
+
+
+class Errors(click.Group):
+    """One boundary for every command: bad input and refusals are lines, exit 4, never a traceback."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted([*super().list_commands(context), "stand"])
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """`stand` is imported only when it is asked for: it is not needed on a user's cluster."""
+        if name == "stand":
+            from hotfire.stand.commands import stand
+
+            return stand
+        return super().get_command(context, name)
+
+    def invoke(self, context: click.Context) -> object:
+        try:
+            return super().invoke(context)
+        except BadInput as bad:
+            for line in bad.lines:
+                click.echo(line, err=True)
+        except Refused as refused:
+            click.echo(str(refused), err=True)
+        except HotfireError as error:
+            click.echo(f"{type(error).__name__}: {error}", err=True)
+            raise SystemExit(1) from None
+        raise SystemExit(USAGE)
+
+
+@click.group(cls=Errors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hotfire")
+def main() -> None:
+    """Certify a model rollout on Kubernetes, and take it back with proof when a gate fails."""
+
+
+def suites_folder() -> Path:
+    """The packaged suites, or the checkout's."""
+    packaged = Path(__file__).with_name("suites")
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "suites"
+
+
+def images(values: tuple[str, ...]) -> dict[str, str]:
+    """NAME=REF pairs. Raises BadInput for one without an equals sign."""
+    if wrong := [value for value in values if "=" not in value]:
+        raise BadInput(*(f"--image {value}: NAME=REF is expected" for value in wrong))
+    return dict(value.split("=", 1) for value in values)
+
+
+def stand_options(command: click.decorators.FC) -> click.decorators.FC:
+    """Options that say where a scenario runs, shared by every command that reaches a cluster."""
+    for option in (
+        click.option("--kubeconfig", type=click.Path(), help="instead of the scenario's stand.kubeconfig"),
+        click.option("--context", "kube_context", help="instead of the scenario's stand.context"),
+        click.option("--namespace", help="instead of the scenario's stand.namespace"),
+    ):
+        command = option(command)
+    return command
+
+
+def run_pytest(scenario: Path, options: dict[str, str | None], image: tuple[str, ...], reports: Path) -> int:
+    """Run the packaged suites in this process; the exit code is the verdict's, read back from verdict.json."""
+    import pytest
+
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    os.environ.pop("PYTEST_ADDOPTS", None)
+    os.environ.pop("PYTEST_PLUGINS", None)
+    reports.mkdir(parents=True, exist_ok=True)
+    pointer = reports / f".latest-{os.getpid()}"
+    folder = suites_folder()
+    arguments = [
+        "-c",
+        str(folder / "pytest.ini"),
+        "--rootdir",
+        str(folder),
+        "-q",
+        "--no-header",
+        "--tb=no",
+        "--capture=fd",
+    ]
+    for plugin in PLUGINS:
+        arguments += ["-p", plugin]
+    arguments += ["--alluredir", str(reports / ".allure"), "--hotfire-scenario", str(scenario)]
+    arguments += ["--hotfire-reports", str(reports), "--hotfire-pointer", str(pointer)]
+    for name, value in options.items():
+        arguments += [f"--hotfire-{name}", value] if value else []
+    for pair in image:
+        arguments += ["--hotfire-image", pair]
+    code = int(pytest.main([*arguments, str(folder)]))
+    try:
+        verdict = json.loads((Path(pointer.read_text()) / "verdict.json").read_text())
+    except (OSError, ValueError):
+        return code if code in range(1, 7) else Verdict.INCONCLUSIVE.exit_code
+    finally:
+        pointer.unlink(missing_ok=True)
+    return int(verdict["exit_code"])
+
+
+@main.command()
+@click.argument("scenario", type=click.Path(path_type=Path))
+@stand_options
+@click.option("--image", multiple=True, metavar="NAME=REF", help="use REF (with a digest) for the image NAME of the manifests")
+@click.option("--reports", type=click.Path(path_type=Path), default=Path("reports"), show_default=True)
+@click.option("--wait", default="0s", show_default=True, help="how long to wait for the workload's lock")
+def run(
+    scenario: Path,
+    kubeconfig: str | None,
+    kube_context: str | None,
+    namespace: str | None,
+    image: tuple[str, ...],
+    reports: Path,
+    wait: str,
+) -> None:
+    """Certify or promote what SCENARIO says. Exit 0 GO, 20 NO_GO, 21 INCONCLUSIVE, 22 UNSAFE, 4 bad input."""
+    options = {"kubeconfig": kubeconfig, "context": kube_context, "namespace": namespace, "wait": wait}
+    images(image)
+    raise SystemExit(run_pytest(scenario, options, image, reports))
+
+
+@main.command()
+@click.argument("scenario", type=click.Path(path_type=Path))
+def lint(scenario: Path) -> None:
+    """Check SCENARIO without a cluster; every finding is a line, exit 4."""
+    from hotfire.scenario.lint import lint as findings
+    from hotfire.scenario.loader import load
+
+    if found := findings(load(scenario)):
+        raise BadInput(*found)
+    click.echo(f"{scenario}: fit for a run")
+
+
+@main.command()
+@click.argument("scenario", type=click.Path(path_type=Path))
+def plan(scenario: Path) -> None:
+    """Say what SCENARIO's load can decide, with how many requests and minutes, and which checks are asked."""
+    from hotfire.check import catalogue
+    from hotfire.check import plan as planned
+    from hotfire.scenario.lint import plan as lines
+    from hotfire.scenario.loader import load
+
+    located = load(scenario)
+    for line in lines(located):
+        click.echo(line)
+    for check in planned(catalogue(), located.scenario):
+        click.echo(f"{'asked' if check.asked else check.reason:11}  {check.gate:9} {check.key}")
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def judge(folder: Path) -> None:
+    """Recompute gates and verdict of a finished run from its FOLDER alone, offline."""
+    from hotfire.report.judge import judge as recompute
+
+    found = recompute(folder)
+    for line in found.lines:
+        click.echo(line)
+    raise SystemExit(found.verdict.exit_code if found.agrees else Verdict.UNSAFE.exit_code)
+
+
+@main.command()
+@stand_options
+@click.argument("workload", required=False)
+def abort(kubeconfig: str | None, kube_context: str | None, namespace: str | None, workload: str | None) -> None:
+    """Restore what a dead run left: finish its way back from the journal in the cluster. Safe to repeat."""
+    from hotfire.kube.client import Cluster
+    from hotfire.rollout.settle import abort as restore
+
+    if namespace is None:
+        raise BadInput("--namespace: missing, the namespace of the dead run is expected")
+    ending = restore(Cluster.connect(kubeconfig, kube_context), namespace, workload, tell=click.echo)
+    raise SystemExit(ending.verdict.exit_code)
+
+
+@main.command()
+@stand_options
+def status(kubeconfig: str | None, kube_context: str | None, namespace: str | None) -> None:
+    """Show the journals and Leases of hotfire in a namespace (or in all)."""
+    from hotfire.journal.journal import describe
+    from hotfire.kube.client import Cluster
+
+    for line in describe(Cluster.connect(kubeconfig, kube_context), namespace or ""):
+        click.echo(line)
+
+
+@main.command()
+@click.option("--keep", is_flag=True, help="leave the stand running")
+@click.option("--reports", type=click.Path(path_type=Path), default=Path("reports"), show_default=True)
+def demo(keep: bool, reports: Path) -> None:
+    """Run the main job three times on the embedded stand: one GO, two NO_GO restored with proof."""
+    from hotfire.demo import demo as play
+
+    raise SystemExit(play(keep=keep, reports=reports, echo=click.echo))
+
+
+if __name__ == "__main__":
+    main()

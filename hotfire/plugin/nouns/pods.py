@@ -1,0 +1,215 @@
+"""candidate.pods: the pods of this rollout, as the API server and the containers themselves show them."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+
+from hotfire.check import Findings, saw
+from hotfire.errors import Unjudged
+from hotfire.gates.blame import Facts, attribute
+from hotfire.kube.client import Cluster, Object, Ref
+from hotfire.kube.exec import run_in
+from hotfire.kube.pods import fits, grade
+from hotfire.kube.wait import Late, wait_for
+from hotfire.rollout.population import Population, population
+from hotfire.scenario.model import InjectedSecret, Scheduling, Serves
+from hotfire.words import Blame, Grade, Reason
+
+Pods = Sequence[Object]
+
+
+def name(pod: Object) -> str:
+    return str(pod["metadata"]["name"])
+
+
+class CandidatePods:
+    """Every pod of every workload that the candidate serves with."""
+
+    def __init__(self, cluster: Cluster, namespace: str, serves: Sequence[Serves], scheduling: Scheduling | None) -> None:
+        self.cluster, self.namespace, self.serves, self.scheduling = cluster, namespace, serves, scheduling
+
+    def populations(self) -> dict[Serves, Population]:
+        """Read now, workload by workload."""
+        refs = {serves: Ref("apps/v1", serves.kind, self.namespace, serves.name) for serves in self.serves}
+        return {serves: population(self.cluster, ref) for serves, ref in refs.items()}
+
+    def now(self) -> list[Object]:
+        return [pod for found in self.populations().values() for pod in found.pods]
+
+    def serving(self) -> list[Object]:
+        """The population that `per serving-pod` evidence is counted against; raises Unjudged when it is empty."""
+        pods = self.now()
+        saw("serving-pod", len(pods), [name(pod) for pod in pods])
+        return pods
+
+    def each(self, value: object) -> dict[str, object]:
+        """The same value for each pod: what `granted()` is compared with."""
+        return {name(pod): value for pod in self.now()}
+
+    # -- scheduling -----------------------------------------------------------------------------------------------
+
+    def unscheduled(self, within: float) -> Findings:
+        """Pods without a node after `within` seconds; stops early when no node can ever fit one."""
+        return self._wait("serving-pod", "scheduled", within, lambda pod: bool(pod["spec"].get("nodeName")))
+
+    def not_ready(self, within: float) -> Findings:
+        """Pods that are not Ready after `within` seconds; stops early on what no restart can clear."""
+        return self._wait("ready-pod", "ready", within, _ready)
+
+    def _wait(self, noun: str, what: str, within: float, done: Callable[[Object], bool]) -> Findings:
+        def until(objects: Mapping[str, Object]) -> Pods | None:
+            found = list(self.populations().values())
+            complete = all(one.owner_uid and len(one.pods) == one.wanted and all(map(done, one.pods)) for one in found)
+            return [pod for one in found for pod in one.pods] if complete else None
+
+        try:
+            pods = wait_for(
+                self.cluster, f"every pod {what}", "v1", "Pod", self.namespace,
+                until=until, deadline_s=within, give_up=self._hopeless,
+            )  # fmt: skip
+        except Late as late:
+            return self._late(noun, what, within, late, done)
+        saw(noun, len(pods), {name(pod): pod["spec"].get("nodeName") for pod in pods}, f"{what} within {within:g} s")
+        return Findings()
+
+    def _hopeless(self, objects: Mapping[str, Object]) -> str | None:
+        """Why waiting on is pointless, or None."""
+        for pod in self.now():
+            seen = grade(pod)
+            if seen.grade is Grade.TERMINAL:
+                return f"{name(pod)}: {seen.why}"
+            if not pod["spec"].get("nodeName") and seen.unschedulable:
+                nodes = self.cluster.list("v1", "Node")
+                if not any(fits(pod, [node], [])[0] for node in nodes):
+                    return f"{name(pod)}: no node can ever fit it"
+        return None
+
+    def _late(self, noun: str, what: str, within: float, late: Late, done: Callable[[Object], bool]) -> Findings:
+        found = list(self.populations().values())
+        pods = [pod for one in found for pod in one.pods]
+        wanted = sum(one.wanted for one in found)
+        ready = sum(map(done, pods))
+        lines = [f"{name(pod)}  {grade(pod).line}" for pod in pods]
+        blames = {self._blame(pod) for pod in pods if not done(pod)} or {(Blame.UNKNOWN, "no pod was made")}
+        blame, rule = sorted(blames)[0]
+        lines += [late.stopped_early] if late.stopped_early else []
+        headline = f"{ready} of {wanted} pods {what} after {late.after_s:.0f}s (limit {within:g}s), blame: {blame} ({rule})"
+        return Findings([*lines, rule], headline, blame, {name(pod): grade(pod).line for pod in pods}, f"{wanted} {what}")
+
+    def _blame(self, pod: Object) -> tuple[Blame, str]:
+        return attribute(Facts.of_pod(pod, self.scheduling, self.cluster.list("v1", "Node")))
+
+    def granted(self) -> dict[str, object]:
+        """Pod -> {resource: how many devices its containers were really given}, read inside the container."""
+        found: dict[str, object] = {}
+        for pod in self.serving():
+            given: dict[str, int] = {}
+            for container in pod["spec"]["containers"]:
+                for resource in container.get("resources", {}).get("limits", {}):
+                    if "/" in resource:
+                        given[resource] = given.get(resource, 0) + len(self._devices(pod, container["name"]))
+            found[name(pod)] = given
+            saw("device-grant", sum(given.values()) and 1, {name(pod): given})
+        return found
+
+    def _devices(self, pod: Object, container: str) -> list[str]:
+        """Ids of the granted devices, from the variable that device plugins set (NVIDIA container toolkit)."""
+        ended = run_in(self.cluster, self.namespace, name(pod), container, ["cat", "/proc/1/environ"], deadline_s=10)
+        variables = dict(line.partition("=")[::2] for line in ended.stdout.split("\0"))
+        value = variables.get("NVIDIA_VISIBLE_DEVICES", "")
+        return [device for device in value.split(",") if device not in ("", "void", "none")]
+
+    def on_other_nodes_than(self, labels: Mapping[str, str]) -> Findings:
+        """Pods whose node lacks one of the declared labels."""
+        wrong = Findings(expected=dict(labels))
+        for pod in self.serving():
+            node = self.cluster.get(Ref("v1", "Node", "", pod["spec"]["nodeName"]))
+            has = {key: node["metadata"].get("labels", {}).get(key) for key in labels}
+            saw("node", 1, {name(pod): {node["metadata"]["name"]: has}}, dict(labels))
+            if has != dict(labels):
+                wrong.append(f"{name(pod)} is on {node['metadata']['name']} with {has}, {dict(labels)} is expected")
+        return wrong
+
+    def without_tolerations(self, declared: Sequence[str]) -> Findings:
+        """Declared tolerations (`key=value:Effect`) that a pod lacks, or whose taint its node does not carry."""
+        wrong = Findings(expected=list(declared))
+        for pod in self.serving():
+            node = self.cluster.get(Ref("v1", "Node", "", pod["spec"]["nodeName"]))
+            for text in declared:
+                key, value, effect = _taint(text)
+                tolerated = any(_tolerates(item, key, value, effect) for item in pod["spec"].get("tolerations") or ())
+                taints = node["spec"].get("taints") or ()
+                tainted = any((t["key"], t.get("value", ""), t["effect"]) == (key, value, effect) for t in taints)
+                saw("toleration", 1, {name(pod): {"tolerated": tolerated, "node": tainted}}, text)
+                if not tolerated:
+                    wrong.append(f"{name(pod)} does not tolerate {text}")
+                if not tainted:
+                    wrong.append(f"{node['metadata']['name']} of {name(pod)} does not carry the taint {text}")
+        return wrong
+
+    # -- startup --------------------------------------------------------------------------------------------------
+
+    def restarted_more_than(self, allowed: int) -> Findings:
+        """Containers with more restarts than allowed, by name, never by position."""
+        wrong = Findings(expected=allowed)
+        for pod in self.serving():
+            for status in pod["status"].get("containerStatuses") or ():
+                saw("container", 1, {f"{name(pod)}/{status['name']}": status["restartCount"]}, allowed)
+                if status["restartCount"] > allowed:
+                    died = (status.get("lastState", {}).get("terminated") or {}).get("reason", "unknown")
+                    wrong.append(f"{name(pod)}/{status['name']}: {status['restartCount']} restarts, last by {died}")
+        return wrong
+
+    # -- secrets --------------------------------------------------------------------------------------------------
+
+    def without_secret(self, secret: InjectedSecret) -> Findings:
+        """Pods whose serving container does not hold the value; compared by hash, the value is never written."""
+        wanted = self._digest_of(secret)
+        wrong = Findings()
+        place, _, where = secret.as_.partition(" ")
+        for serves, found in self.populations().items():
+            for pod in found.pods:
+                container = serves.container or pod["spec"]["containers"][0]["name"]
+                path = "/proc/1/environ" if place == "env" else where
+                ended = run_in(self.cluster, self.namespace, name(pod), container, ["cat", path], deadline_s=10)
+                held = dict(line.partition("=")[::2] for line in ended.stdout.split("\0")) if place == "env" else {}
+                value = held.get(where, "") if place == "env" else ended.stdout
+                same = hashlib.sha256(value.encode()).hexdigest() == wanted
+                saw("serving-pod", 1)
+                saw("secret", 1, {name(pod): "as in the Secret" if same else "missing or different"}, secret.as_)
+                if not same:
+                    wrong.append(f"{name(pod)}: {secret.as_} does not hold {secret.name}/{secret.key}")
+        return wrong
+
+    def _digest_of(self, secret: InjectedSecret) -> str:
+        value = secret_value(self.cluster, self.namespace, secret.name, secret.key)
+        return hashlib.sha256(value.encode()).hexdigest()
+
+
+def secret_value(cluster: Cluster, namespace: str, secret: str, key: str) -> str:
+    """One value of a Secret. Raises Unjudged (NO_DATA) when the key is not there."""
+    import base64
+
+    data = cluster.get(Ref("v1", "Secret", namespace, secret)).get("data") or {}
+    if key not in data:
+        raise Unjudged(f"Secret {secret} has no key {key}", reason=Reason.NO_DATA, blame=Blame.CANDIDATE)
+    return base64.b64decode(data[key]).decode()
+
+
+def _ready(pod: Object) -> bool:
+    conditions = pod.get("status", {}).get("conditions") or ()
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+
+def _taint(text: str) -> tuple[str, str, str]:
+    pair, _, effect = text.rpartition(":")
+    key, _, value = pair.partition("=")
+    return key, value, effect
+
+
+def _tolerates(toleration: Mapping[str, str], key: str, value: str, effect: str) -> bool:
+    """The rule of the Kubernetes doc: an empty key with Exists tolerates all, an empty effect matches every effect."""
+    if toleration.get("effect") not in (None, "", effect):
+        return False
+    if toleration.get("operator", "Equal") == "Exists":
+        return toleration.get("key", "") in ("", key)
+    return (toleration.get("key"), toleration.get("value", "")) == (key, value)

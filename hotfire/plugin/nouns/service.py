@@ -1,0 +1,66 @@
+"""service: one API that the candidate serves, asked as a user would ask it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hotfire.check import Findings, saw
+from hotfire.errors import Unjudged
+from hotfire.runtimes.client import RuntimeClient
+from hotfire.scenario.model import Behaviour, Serves
+from hotfire.words import Blame, Reason
+
+QUESTION = "Say hello."
+
+
+class Service:
+    """The noun of suite 60; every request is on a fresh connection."""
+
+    def __init__(self, serves: Serves, client: RuntimeClient, behaviour: Behaviour, folder: Path) -> None:
+        self.serves, self.client, self.behaviour, self.folder = serves, client, behaviour, folder
+
+    def served_model(self) -> str:
+        """What the engine says it serves; where its answer proves nothing the runtime's contract says so in the evidence."""
+        model = self.client.identity()
+        saw("answer", 1, {"served": model, "proves": self.client.contract.identity_proves}, self.serves.model)
+        return model
+
+    def contract_breaches(self) -> Findings:
+        """A plain request, whole: status, content, finish reason, token counts."""
+        if self.serves.api == "embeddings":
+            vectors = self.client.embed([QUESTION, QUESTION])
+            saw("answer", len(vectors), {"dimensions": [len(vector) for vector in vectors]}, "two equal vectors")
+            return Findings([] if vectors[0] and vectors[0] == vectors[1] else ["equal inputs got different vectors"])
+        answer = self.client.complete(QUESTION, max_tokens=8, stream=False)
+        saw("answer", 1, answer.facts())
+        return Findings(answer.breaches(), observed=answer.facts())
+
+    def stream_breaches(self) -> Findings:
+        """A stream, to its end; a runtime that only embeds has none, which is said as evidence."""
+        if self.serves.api == "embeddings":
+            saw("answer", 1, "an embedding API does not stream")
+            return Findings()
+        answer = self.client.complete(QUESTION, max_tokens=8, stream=True)
+        saw("answer", 1, answer.facts())
+        return Findings(answer.breaches(), observed=answer.facts())
+
+    def cases(self) -> list[dict[str, Any]]:
+        """The golden set; raises Unjudged (EMPTY) when the file holds none."""
+        if self.behaviour.golden is None:
+            return []
+        lines = (self.folder / self.behaviour.golden).read_text().splitlines()
+        cases = [json.loads(line) for line in lines if line.strip()]
+        if not cases:
+            raise Unjudged(f"{self.behaviour.golden} holds no case", reason=Reason.EMPTY, blame=Blame.CANDIDATE)
+        return cases
+
+    def wrong_golden_answers(self) -> Findings:
+        """Cases whose answer does not contain what is expected."""
+        wrong = Findings()
+        for case in self.cases():
+            answer = self.client.complete(case["prompt"], max_tokens=case.get("max_tokens", 16), stream=False)
+            right = case["expect"].lower() in answer.text.lower()
+            saw("golden-case", 1, {"prompt": case["prompt"], "answer": answer.text}, case["expect"])
+            if not right:
+                wrong.append(f"{case['prompt']!r} got {answer.text!r}, {case['expect']!r} is expected in it")
+        return wrong

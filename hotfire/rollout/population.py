@@ -1,0 +1,74 @@
+"""Which pods are this rollout's: followed from the workload's UID and generation, never from a name or a label alone.
+
+Deployment: UID -> ReplicaSet owned by it whose revision is the Deployment's, once its generation was observed -> pods owned
+by that ReplicaSet. StatefulSet: UID -> pods owned by it that carry status.updateRevision.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hotfire.kube.client import Cluster, Object, Ref
+
+REVISION = "deployment.kubernetes.io/revision"
+
+
+@dataclass(frozen=True)
+class Population:
+    """The pods of the workload's newest template (`pods`) and all others that its Service could still reach."""
+
+    workload: Object
+    owner_uid: str  # of the ReplicaSet (Deployment) or the StatefulSet itself; empty while the controller has not acted
+    pods: tuple[Object, ...]  # not terminating
+    leaving: tuple[Object, ...]  # of this template, terminating
+    others: tuple[Object, ...]  # of older templates, terminating or not
+
+    @property
+    def wanted(self) -> int:
+        return int(self.workload["spec"].get("replicas", 1))
+
+
+def controlled_by(obj: Object, uid: str) -> bool:
+    """Whether the object's controller is the owner with that UID."""
+    return any(owner.get("controller") and owner["uid"] == uid for owner in obj["metadata"].get("ownerReferences", ()))
+
+
+def population(cluster: Cluster, ref: Ref) -> Population:
+    """Read it once. Raises NotFound when the workload is gone."""
+    workload = cluster.get(ref)
+    uid = workload["metadata"]["uid"]
+    pods = cluster.list("v1", "Pod", ref.namespace)
+    if ref.kind == "StatefulSet":
+        mine = [pod for pod in pods if controlled_by(pod, uid)]
+        revision = workload.get("status", {}).get("updateRevision") if _observed(workload) else None
+        new = [pod for pod in mine if pod["metadata"].get("labels", {}).get("controller-revision-hash") == revision]
+        return _sorted(workload, uid if revision else "", new, mine)
+    sets = [item for item in cluster.list("apps/v1", "ReplicaSet", ref.namespace) if controlled_by(item, uid)]
+    uids = {item["metadata"]["uid"] for item in sets}
+    mine = [pod for pod in pods if any(controlled_by(pod, owner) for owner in uids)]
+    newest = _newest(workload, sets)
+    return _sorted(workload, newest, [pod for pod in mine if controlled_by(pod, newest)], mine)
+
+
+def _observed(workload: Object) -> bool:
+    return int(workload.get("status", {}).get("observedGeneration", 0)) >= int(workload["metadata"]["generation"])
+
+
+def _newest(workload: Object, sets: Sequence[Object]) -> str:
+    revision = workload["metadata"].get("annotations", {}).get(REVISION)
+    if not _observed(workload) or revision is None:
+        return ""
+    found = [item for item in sets if item["metadata"].get("annotations", {}).get(REVISION) == revision]
+    return str(found[0]["metadata"]["uid"]) if len(found) == 1 else ""
+
+
+def _sorted(workload: Object, owner: str, new: Sequence[Object], mine: Sequence[Object]) -> Population:
+    names = {pod["metadata"]["uid"] for pod in new}
+    staying = tuple(pod for pod in new if "deletionTimestamp" not in pod["metadata"])
+    leaving = tuple(pod for pod in new if "deletionTimestamp" in pod["metadata"])
+    return Population(workload, owner, staying, leaving, tuple(pod for pod in mine if pod["metadata"]["uid"] not in names))
+
+
+def endpoints(cluster: Cluster, namespace: str, service: str) -> list[Object]:
+    """The addresses behind a Service, as EndpointSlice entries (targetRef, conditions)."""
+    slices = cluster.list("discovery.k8s.io/v1", "EndpointSlice", namespace, labels=f"kubernetes.io/service-name={service}")
+    return [endpoint for item in slices for endpoint in item.get("endpoints") or ()]

@@ -1,0 +1,81 @@
+"""Pods of the run's own, used to ask the cluster a question: is a node open, is an image private, is a witness fooled.
+
+They are owned by the run's anchor, restricted, without devices, and end by themselves (activeDeadlineSeconds).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from hotfire.kube.client import Cluster, NotFound, Object, Ref
+
+LIFETIME = 300  # seconds
+RUN_LABEL = "hotfire.dev/run"
+PURPOSE = "hotfire.dev/purpose"
+
+
+@contextmanager
+def probe_pod(
+    cluster: Cluster,
+    namespace: str,
+    anchor: Object,
+    purpose: str,
+    *,
+    image: str,
+    nodes: Sequence[str] = (),
+    pull_secrets: Sequence[str] = (),
+    tolerations: Sequence[Object] = (),
+    memory: str = "64Mi",
+    always_pull: bool = False,
+    command: Sequence[str] = ("sleep", str(LIFETIME)),
+) -> Iterator[Ref]:
+    """A pod for the length of the block; deleted by UID afterwards, whatever happens in it."""
+    run = anchor["metadata"]["labels"][RUN_LABEL]
+    terms = [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]} for node in nodes]
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+    manifest: Object = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"hotfire-{purpose}-{run[-6:]}",
+            "namespace": namespace,
+            "labels": {RUN_LABEL: run, PURPOSE: purpose},
+            "ownerReferences": [
+                {
+                    "apiVersion": "v1",
+                    "kind": "ConfigMap",
+                    "name": anchor["metadata"]["name"],
+                    "uid": anchor["metadata"]["uid"],
+                }
+            ],
+        },
+        "spec": {
+            "restartPolicy": "Never",
+            "activeDeadlineSeconds": LIFETIME,
+            "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            **({"affinity": affinity} if nodes else {}),
+            **({"imagePullSecrets": [{"name": secret} for secret in pull_secrets]} if pull_secrets else {}),
+            **({"tolerations": list(tolerations)} if tolerations else {}),
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [
+                {
+                    "name": "probe",
+                    "image": image,
+                    "imagePullPolicy": "Always" if always_pull else "IfNotPresent",
+                    "command": list(command),
+                    "resources": {
+                        "requests": {"cpu": "10m", "memory": memory},
+                        "limits": {"cpu": "500m", "memory": memory},
+                    },
+                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                }
+            ],
+        },
+    }
+    made = cluster.create(manifest)
+    try:
+        yield Ref.of(made)
+    finally:
+        with suppress(NotFound):
+            cluster.delete(Ref.of(made), uid=made["metadata"]["uid"], grace=0)

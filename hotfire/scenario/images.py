@@ -1,0 +1,43 @@
+"""Images by digest. A tag names whatever somebody last pushed; only a digest can be proved to be what runs."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hotfire.errors import BadInput
+from hotfire.scenario.model import Located
+
+DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
+
+
+def containers(manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every container of a workload manifest, init containers first; none for other kinds."""
+    spec: Any = manifest.get("spec", {})
+    pod = spec.get("template", {}).get("spec", {}) if isinstance(spec, dict) else {}
+    for group in ("initContainers", "containers"):
+        yield from pod.get(group) or ()
+
+
+def with_images(located: Located, images: Mapping[str, str]) -> Located:
+    """The same scenario with image NAME replaced by REF, as `kustomize edit set image NAME=REF` does.
+
+    Raises BadInput for a REF without a digest, for a NAME that no container uses, and for any image left without one.
+    """
+    wrong = [f"--image {name}={ref}: no digest, {name}=REGISTRY/NAME@sha256:… is expected" for name, ref in images.items()
+             if not DIGEST.fullmatch(ref)]  # fmt: skip
+    copied = Located.model_validate(located.model_dump())
+    used: set[str] = set()
+    for manifest in copied.objects:
+        for container in containers(manifest):
+            name = str(container.get("image", ""))
+            used |= {name} & images.keys()
+            container["image"] = images.get(name, name)
+            if not DIGEST.fullmatch(container["image"]):
+                where = f"{manifest['kind']}/{manifest['metadata']['name']}"  # type: ignore[index]
+                wrong.append(
+                    f"{located.path}: {where}: image {name!r} has no digest: write NAME@sha256:… or pass --image {name}=REF"
+                )
+    wrong += [f"--image {name}: no container of {located.path} uses it" for name in images if name not in used]
+    if wrong:
+        raise BadInput(*wrong)
+    return copied
