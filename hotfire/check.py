@@ -160,9 +160,7 @@ def read_suites(folder: Path) -> list[CheckSpec]:
                         "gate": Gate(words.get("gate", "required")),
                     }
                     question = (ast.get_docstring(node) or "").split("\n")[0]
-                    found.append(
-                        CheckSpec(_literal(call.args[0]), **words, suite=path.stem, test=node.name, question=question)
-                    )
+                    found.append(CheckSpec(_literal(call.args[0]), **words, suite=path.stem, test=node.name, question=question))
     ids = [spec.id for spec in found]
     if doubles := {id for id in ids if ids.count(id) > 1}:
         raise HarnessError(f"check ids used twice: {', '.join(sorted(doubles))}")
@@ -179,9 +177,7 @@ def catalogue(path: Path = CATALOGUE) -> tuple[CheckSpec, ...]:
     """The checks of this hotfire, as generated."""
     rows = json.loads(path.read_text())
     return tuple(
-        CheckSpec(
-            **{**row, "needs": Evidence(**row["needs"]), "blames": Blame(row["blames"]), "gate": Gate(row["gate"])}
-        )
+        CheckSpec(**{**row, "needs": Evidence(**row["needs"]), "blames": Blame(row["blames"]), "gate": Gate(row["gate"])})
         for row in rows
     )
 

@@ -31,9 +31,7 @@ class Target:
         meta, statuses = pod["metadata"], pod.get("status", {}).get("containerStatuses") or []
         named = [status for status in statuses if container in (None, status["name"])]
         if len(named) != 1 or "running" not in named[0].get("state", {}):
-            raise Unjudged(
-                f"pod {meta['name']} has no running container {container or ''}".rstrip(), reason=Reason.NO_EFFECT
-            )
+            raise Unjudged(f"pod {meta['name']} has no running container {container or ''}".rstrip(), reason=Reason.NO_EFFECT)
         owners = [owner["uid"] for owner in meta.get("ownerReferences", ()) if owner.get("controller")]
         return cls(
             meta["namespace"], meta["name"], meta["uid"], named[0]["name"], named[0]["containerID"],
@@ -85,8 +83,5 @@ def pods_of(cluster: Cluster, namespace: str, owner_uid: str) -> Sequence[Object
     return [
         pod
         for pod in cluster.list("v1", "Pod", namespace)
-        if any(
-            owner.get("controller") and owner["uid"] == owner_uid
-            for owner in pod["metadata"].get("ownerReferences", ())
-        )
+        if any(owner.get("controller") and owner["uid"] == owner_uid for owner in pod["metadata"].get("ownerReferences", ()))
     ]

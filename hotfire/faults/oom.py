@@ -31,18 +31,14 @@ class OomOneContainer:
         return "" if limited else f"container {container} has no memory limit: the node itself would run out of memory"
 
     def inject(self, cluster: Cluster, target: Target) -> dict[str, Any]:
-        ended = run_in(
-            cluster, target.namespace, target.pod, target.container, ["sh", "-c", HOG], deadline_s=HOG_SECONDS + 5
-        )
+        ended = run_in(cluster, target.namespace, target.pod, target.container, ["sh", "-c", HOG], deadline_s=HOG_SECONDS + 5)
         return {"hog": f"tail /dev/zero for at most {HOG_SECONDS} s", "hog_ended": str(ended)}
 
     def witness(self, cluster: Cluster, target: Target, since: datetime) -> Sighting:
         """reason OOMKilled alone is not proof (kubernetes#140716): exit code, time, container id and count must agree."""
         pod = cluster.find(Ref("v1", "Pod", target.namespace, target.pod))
         if pod is None or pod["metadata"]["uid"] != target.uid:
-            return Sighting(
-                Effect.OTHER_CAUSE, evidence=(f"pod {target.pod} is gone, the container was not restarted in it",)
-            )
+            return Sighting(Effect.OTHER_CAUSE, evidence=(f"pod {target.pod} is gone, the container was not restarted in it",))
         status = next(item for item in pod["status"]["containerStatuses"] if item["name"] == target.container)
         died = (status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated")) or {}
         if died.get("containerID") != target.container_id:
