@@ -1,13 +1,15 @@
 #!/bin/sh
-# The Debian packages of the embedded stand. Installs what is missing; says in one line why it cannot.
+# Installs what the stand takes from Debian, and nothing when all of it is there.
 set -eu
-wanted="runc iptables conntrack iproute2 util-linux catatonit mmdebstrap python3-venv"
+list="$(dirname "$0")/packages.txt"
 missing=""
-for package in $wanted; do
-    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q "install ok" || missing="$missing $package"
+for package in $(cat "$list"); do
+  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q "^install ok installed" || missing="$missing $package"
 done
 [ -z "$missing" ] && exit 0
-[ "$(id -u)" = 0 ] || { echo "the embedded stand needs$missing: install them, or use your own kubeconfig, kind, k3d or minikube" >&2; exit 1; }
-echo "Debian packages:$missing"
+command -v apt-get >/dev/null || { echo "needs$missing; this machine has no apt-get" >&2; exit 1; }
+echo "packages:$missing"
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq update
 # shellcheck disable=SC2086
-{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing; } >/dev/null
+apt-get -qq -y --no-install-recommends install $missing >/dev/null
