@@ -1,0 +1,164 @@
+"""How often do the gates' rules decide wrongly, and how often at all? Simulated worlds, the product's own functions.
+
+    python bench/statistics.py [--runs 250] [--fresh]       about 6 minutes on one core; resumable, cells are kept
+
+Five looks at 2,400 to 9,600 requests, 1 % each, on p95. The limit is a multiple of the true p95: at 1.0 every PASS and
+every FAIL is wrong; at 1.25, 1.5 and 2 PASS is right (power); at 0.67 FAIL is. The true p95 is the pooled one of all
+runs of a cell: its error is 1 / sqrt(runs) of one run's, below what the Monte-Carlo error of a cell shows anyway.
+Writes reports/bench/statistics.json {"figures": {...}, "cells": [...]}; the table goes to the standard output.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+import worlds
+
+from hotfire.gates import statistics as gates
+from hotfire.words import Outcome
+
+P0, FIRST, SEED = 0.05, 2_400, 4_711
+UTILISATIONS = (0.5, 0.7, 0.8, 0.9)
+MULTIPLES = (0.67, 1.0, 1.25, 1.5, 2.0)
+OUT = Path(__file__).parent.parent / "reports" / "bench"
+
+
+def levels_tau(latency: worlds.Floats) -> float:
+    """The part of `gates.dependence` that does not rest on the limit: it is the same for every multiple."""
+    return gates.dependence(np.zeros(len(latency)), latency, P0)
+
+
+def looks(latency: worlds.Floats, limits: dict[float, float]) -> dict[str, dict[float, str]]:
+    """The decisions of one run: {rule: {multiple: PASS, FAIL or none}}; `@` the requests used, per multiple."""
+    sizes, alpha = gates.look_sizes(FIRST), gates.alphas(0.95)
+    out: dict[str, dict[float, str]] = {"five": {}, "first": {}, "last": {}, "used": {}, "thirds": {}}
+    for n in sizes:
+        once = {sizes[0]: "first", sizes[-1]: "last"}.get(n)
+        if not once and len(out["five"]) == len(limits):
+            continue
+        window = latency[:n]
+        base = levels_tau(window)
+        for multiple, limit in limits.items():
+            if not once and multiple in out["five"]:
+                continue
+            bad = window > limit
+            tau = max(base, float(gates.autocorrelation_time(bad)[0]))
+            k = int(bad.sum())
+            found = gates.decide(n, k, k, P0, tau, alpha)
+            if found and multiple not in out["five"]:
+                out["five"][multiple], out["used"][multiple] = found.value, str(n)
+            if once:
+                out[once][multiple] = str(gates.decide(n, k, k, P0, tau, (0.05, 0.05)) or "none")
+    return out
+
+
+def thirds(latency: worlds.Floats, limit: float, share: float) -> bool:
+    """Whether any third of the window at any of the five looks FAILs at `share` of the FAIL alpha."""
+    alpha = gates.alphas(0.95)[1] * share
+    for n in gates.look_sizes(FIRST):
+        for part in np.array_split(latency[:n], 3):
+            bad = part > limit
+            k = int(bad.sum())
+            if k <= P0 * len(part):
+                continue
+            tau = gates.dependence(bad, part, P0)
+            if gates.decide(len(part), k, k, P0, tau, (0.0, alpha)) is Outcome.FAIL:
+                return True
+    return False
+
+
+def cell(name: str, use: float, runs: int) -> list[dict[str, object]]:
+    rows = []
+    for world, latency in worlds.simulate(name, use, runs, gates.look_sizes(FIRST)[-1], SEED).items():
+        true = float(np.quantile(latency, 1 - P0))
+        limits = {m: m * true for m in MULTIPLES}
+        count: dict[str, int] = defaultdict(int)
+        used: dict[float, float] = defaultdict(float)
+        for run in latency:
+            found = looks(run, limits)
+            for rule in ("five", "first", "last"):
+                for m in MULTIPLES:
+                    count[f"{rule} {m} {found[rule].get(m, 'none')}"] += 1
+            for m in MULTIPLES:
+                used[m] += float(found["used"].get(m, len(run))) / FIRST
+            count["thirds 1.0 FAIL"] += found["five"].get(1.0) == "FAIL" or thirds(run, true, 0.25)
+        rows.append({"world": world, "utilisation": use, "runs": runs, "seed": SEED, "counts": dict(count),
+                     "used": {str(m): used[m] / runs for m in MULTIPLES}})  # fmt: skip
+    return rows
+
+
+def share(rows: list[dict], key: str) -> list[float]:  # type: ignore[type-arg]
+    return [100 * row["counts"].get(key, 0) / row["runs"] for row in rows]
+
+
+def report(rows: list[dict]) -> dict[str, float]:  # type: ignore[type-arg]
+    """Prints the table and returns the figures."""
+    print("p95; five looks at 2,400..9,600, 1 % each | one look, 5 %: n = 2,400 and 9,600 (mean / worst world, %)")
+    print("util  wrong PASS   wrong FAIL  (thirds)   PASS 1.25 1.5 2.0  FAIL 0.67  used 1.5x | wrong PASS    PASS 1.5x")
+    for use in UTILISATIONS:
+        at = [row for row in rows if row["utilisation"] == use]
+        if not at:
+            continue
+
+        def both(key: str, at: list = at) -> str:  # type: ignore[type-arg]
+            values = share(at, key)
+            return f"{np.mean(values):4.1f} /{max(values):5.1f}"
+
+        def mean(key: str, at: list = at) -> str:  # type: ignore[type-arg]
+            return f"{np.mean(share(at, key)):4.0f}"
+
+        print(f"{use}  {both('five 1.0 PASS')}  {both('five 1.0 FAIL')}  {both('thirds 1.0 FAIL')}     "
+              f"{mean('five 1.25 PASS')}{mean('five 1.5 PASS')}{mean('five 2.0 PASS')}       {mean('five 0.67 FAIL')}"
+              f"      {np.mean([row['used']['1.5'] for row in at]):.1f} n | {both('first 1.0 PASS')} {both('last 1.0 PASS')}"
+              f"  {mean('first 1.5 PASS')} {mean('last 1.5 PASS')}")  # fmt: skip
+    print("\nworst cells, wrong PASS in five looks:")
+    for row in sorted(rows, key=lambda row: -row["counts"].get("five 1.0 PASS", 0) / row["runs"])[:6]:
+        p = row["counts"].get("five 1.0 PASS", 0) / row["runs"]
+        print(f"  {row['world']:8s} {row['utilisation']}  {100 * p:.1f} +- {100 * (p * (1 - p) / row['runs']) ** 0.5:.1f} %")
+    at07 = [row for row in rows if row["utilisation"] == 0.7]
+    return {
+        "wrong_pass_worst_pct": round(max(share(rows, "five 1.0 PASS")), 2),
+        "wrong_pass_mean_pct": round(float(np.mean(share(rows, "five 1.0 PASS"))), 2),
+        "wrong_fail_worst_pct": round(max(share(rows, "five 1.0 FAIL")), 2),
+        "wrong_fail_with_thirds_worst_pct": round(max(share(rows, "thirds 1.0 FAIL")), 2),
+        "one_look_9600_wrong_pass_worst_pct": round(max(share(rows, "last 1.0 PASS")), 2),
+        "power_1_5x_u05_pct": round(float(np.mean(share([r for r in rows if r["utilisation"] == 0.5], "five 1.5 PASS"))), 1),
+        "power_1_5x_u07_pct": round(float(np.mean(share(at07, "five 1.5 PASS"))), 1),
+        "power_fail_0_67x_u07_pct": round(float(np.mean(share(at07, "five 0.67 FAIL"))), 1),
+        "used_1_5x_u07": round(float(np.mean([row["used"]["1.5"] for row in at07])), 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=250)
+    parser.add_argument("--fresh", action="store_true", help="forget the cells kept from before")
+    asked = parser.parse_args()
+    OUT.mkdir(parents=True, exist_ok=True)
+    kept, began = OUT / "statistics-cells.jsonl", time.monotonic()
+    if asked.fresh:
+        kept.unlink(missing_ok=True)
+    rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    rows = [row for row in rows if row["runs"] == asked.runs and row["seed"] == SEED]
+    for use in UTILISATIONS:
+        for name in worlds.WORLDS + worlds.HELD_OUT + worlds.OWN:
+            if name == "llmttft" or any(row["world"] == name and row["utilisation"] == use for row in rows):
+                continue
+            fresh = cell(name, use, asked.runs)
+            rows += fresh
+            with kept.open("a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in fresh)
+            print(f"{time.monotonic() - began:5.0f} s  {name} {use}", file=sys.stderr)
+    figures = report(rows)
+    (OUT / "statistics.json").write_text(json.dumps({"figures": figures, "runs": asked.runs, "cells": rows}, indent=1))
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
