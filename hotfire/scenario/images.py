@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
 from hotfire.errors import BadInput
@@ -25,7 +26,7 @@ def with_images(located: Located, images: Mapping[str, str]) -> Located:
     """
     wrong = [f"--image {name}={ref}: no digest, {name}=REGISTRY/NAME@sha256:… is expected" for name, ref in images.items()
              if not DIGEST.fullmatch(ref)]  # fmt: skip
-    copied = Located.model_validate(located.model_dump())
+    copied = located.model_copy(update={"objects": deepcopy(located.objects)})
     used: set[str] = set()
     for manifest in copied.objects:
         for container in containers(manifest):

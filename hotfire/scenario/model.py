@@ -4,11 +4,12 @@ Unknown keys are refused: a misspelt gate that silently does not exist is the ol
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, Tag, model_validator
 
-from hotfire.scenario.units import Arrivals, Duration, Limit, Share
+from hotfire.scenario.marks import Loc, Mark, at, mark_of
+from hotfire.scenario.units import Arrivals, Confidence, Duration, Limit
 from hotfire.words import Gate, Mode
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$")]
@@ -18,19 +19,21 @@ WorkloadRef = Annotated[str, Field(pattern=r"^(deployment|statefulset)/[a-z0-9][
 class Model(BaseModel):
     """Frozen, and strict about unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
 
 class Serves(Model):
     """One API that the candidate serves: which workload, behind which Service, by which engine."""
 
-    workload: WorkloadRef
-    service: str
-    runtime: Literal["llamacpp", "vllm", "ollama", "tgi", "trtllm", "tiny"]
+    workload: WorkloadRef = Field(description="deployment/NAME or statefulset/NAME, one of the manifests")
+    service: str = Field(description="the Service in front of it, one of the manifests")
+    runtime: Literal["llamacpp", "vllm", "ollama", "tgi", "trtllm", "tiny"] = Field(
+        description="the engine whose contract is held against it; tiny is a twin and is named so"
+    )
     model: str = Field(description="the model's name as the engine must report it")
-    api: Literal["chat", "completions", "embeddings"] = "chat"
+    api: Literal["chat", "completions", "embeddings"] = Field("chat", description="what its users call")
     container: str | None = Field(None, description="the serving container; the pod's only one by default")
-    port: int | str | None = Field(None, description="the Service port; its only one by default")
+    port: StrictInt | str | None = Field(None, description="the Service port; its only one by default")
 
     @property
     def kind(self) -> str:
@@ -45,18 +48,18 @@ class Candidate(Model):
     """What would be rolled out."""
 
     manifests: str = Field("manifests/", description="a folder of YAML, relative to the scenario file")
-    serves: tuple[Serves, ...] = Field(min_length=1)
+    serves: tuple[Serves, ...] = Field(min_length=1, description="every API it serves; they roll out together")
 
 
 class Stand(Model):
     """Where: a kubeconfig context and a namespace, or the embedded stand."""
 
-    kubeconfig: str | None = None
-    context: str | None = None
-    namespace: Name
-    create: bool = Field(False, description="the run creates the namespace and deletes it by UID")
+    kubeconfig: str | None = Field(None, description="a kubeconfig file; KUBECONFIG or ~/.kube/config by default")
+    context: str | None = Field(None, description="a context in it; its current one by default")
+    namespace: Name = Field(description="where the candidate goes")
+    create: StrictBool = Field(False, description="the run creates the namespace and deletes it by UID")
     secrets_from: str | None = Field(None, description="the namespace from which Secrets named in `secrets` are copied")
-    accelerators: Literal["real", "simulated", "none"] = "real"
+    accelerators: Literal["real", "simulated", "none"] = Field("real", description="printed on every certificate")
 
     @model_validator(mode="after")
     def _created_needs_create(self) -> "Stand":
@@ -68,16 +71,16 @@ class Stand(Model):
 class SecretKey(Model):
     """A key of a Secret in the run's namespace, written `name/key`."""
 
-    secret: Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
+    secret: Annotated[str, Field(pattern=r"^[^/]+/[^/]+$", description="name/key; sent as a bearer token")]
 
 
 class Reach(Model):
     """How requests get to the candidate. nodeport is an extra Service of the run's own."""
 
-    via: Literal["url", "nodeport"] = "nodeport"
-    url: str | None = None
-    tls: bool = False
-    auth: SecretKey | None = None
+    via: Literal["url", "nodeport"] = Field("nodeport", description="nodeport: an extra Service of the run's own")
+    url: str | None = Field(None, description="via url: where the candidate's API is, without a path")
+    tls: StrictBool = Field(False, description="whether the endpoint speaks TLS")
+    auth: SecretKey | None = Field(None, description="the key that requests carry")
     max_age: Duration = Field("10s", validate_default=True, description="a connection is replaced after this long")
 
     @model_validator(mode="after")
@@ -90,78 +93,89 @@ class Reach(Model):
 class Scheduling(Model):
     """Where every pod must land, and with which devices."""
 
-    devices: dict[str, int] = Field(default_factory=dict)
-    nodes: dict[str, str] = Field(default_factory=dict)
+    devices: dict[str, StrictInt] = Field(default_factory=dict, description="resource -> devices granted to each pod")
+    nodes: dict[str, str] = Field(default_factory=dict, description="labels every serving pod's node must carry")
     tolerates: tuple[str, ...] = Field((), description="key=value:Effect, as kubectl taint writes it")
-    within: Duration = Field("2m", validate_default=True)
+    within: Duration = Field("2m", validate_default=True, description="every pod is on a node by then")
 
 
 class Startup(Model):
     """From applied to ready."""
 
-    ready_within: Duration = Field("6m", validate_default=True)
-    restarts: int = Field(0, ge=0)
+    ready_within: Duration = Field("6m", validate_default=True, description="every pod is ready by then, from applied")
+    restarts: StrictInt = Field(0, ge=0, description="container restarts that are allowed on the way")
 
 
 class InjectedSecret(Model):
     """A Secret key the server must have and nobody else may see."""
 
-    name: str
-    key: str
-    as_: Annotated[str, Field(alias="as", pattern=r"^(env [A-Za-z_][A-Za-z0-9_]*|file /.+)$")]
-    never_in: tuple[Literal["logs", "events", "metrics", "manifests"], ...] = ("logs", "events", "metrics", "manifests")
+    name: str = Field(description="the Secret")
+    key: str = Field(description="its key")
+    as_: Annotated[str, Field(alias="as", pattern=r"^(env [A-Za-z_][A-Za-z0-9_]*|file /.+)$")] = Field(
+        description="how the server gets it: `env NAME` or `file /path`"
+    )
+    never_in: tuple[Literal["logs", "events", "metrics", "manifests"], ...] = Field(
+        ("logs", "events", "metrics", "manifests"), description="places searched for the value, plain and encoded"
+    )
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}/{self.key}"
 
 
 class PullSecret(Model):
     """An image pull secret: the private registry must refuse without it."""
 
-    pull: str
+    pull: str = Field(description="the imagePullSecret")
+
+
+def _secret_kind(data: Any) -> str:
+    pull = "pull" in data if isinstance(data, dict) else isinstance(data, PullSecret)
+    return "PullSecret" if pull else "InjectedSecret"
+
+
+Secret = Annotated[
+    Annotated[InjectedSecret, Tag("InjectedSecret")] | Annotated[PullSecret, Tag("PullSecret")], Discriminator(_secret_kind)
+]
 
 
 class Behaviour(Model):
     """What it must answer."""
 
     golden: str | None = Field(None, description="a JSONL file of {prompt, expect, max_tokens}, beside the scenario")
-    timeout: Duration = Field("30s", validate_default=True)
+    timeout: Duration = Field("30s", validate_default=True, description="for each single request of suite 60")
 
 
 class Load(Model):
     """The plan of requests."""
 
-    arrivals: Arrivals
-    requests: int | None = Field(None, ge=1, description="requests to the first look; from the gates when absent")
-    for_: Annotated[float | None, Field(alias="for")] = None
-    warm_up: int = Field(3, ge=0, description="requests sent and not counted")
-    prompts: str | None = None
-    max_tokens: int = Field(16, ge=1)
-    timeout: Duration = Field("60s", validate_default=True)
-    slots: int | None = Field(None, ge=1, description="cap of requests in flight; 1.2 x rate x timeout when absent")
-    seed: int = 42
-
-    @model_validator(mode="before")
-    @classmethod
-    def _duration(cls, data: object) -> object:
-        if isinstance(data, dict) and isinstance(data.get("for"), str):
-            from hotfire.scenario.units import parse_duration
-
-            return {**data, "for": parse_duration(data["for"])}
-        if isinstance(data, dict) and isinstance(data.get("for"), int):
-            raise ValueError("for: a bare number, a duration such as 5m is expected")
-        return data
+    arrivals: Arrivals = Field(description="spaced PERIOD (one at a time), or poisson|constant RATE/s (open loop)")
+    requests: StrictInt | None = Field(None, ge=1, description="requests to the first look; from the gates when absent")
+    for_: Duration | None = Field(None, alias="for", description="how long the first look lasts, instead of requests")
+    warm_up: StrictInt = Field(3, ge=0, description="requests sent and not counted")
+    prompts: str | None = Field(None, description="a JSONL file of {prompt, max_tokens?}, beside the scenario")
+    max_tokens: StrictInt = Field(16, ge=1, description="tokens asked for where the prompt's line does not say")
+    timeout: Duration = Field("60s", validate_default=True, description="a request unanswered for this long has failed")
+    slots: StrictInt | None = Field(None, ge=1, description="cap of requests in flight; 1.2 x rate x timeout when absent")
+    seed: StrictInt = Field(42, description="of the arrival plan and the order of prompts; the same seed is the same plan")
 
 
 class Slo(Model):
     """One objective on the load: exactly one statistic."""
 
-    metric: Literal["ttft", "itl", "e2e", "errors"]
-    p50: Limit | None = None
-    p80: Limit | None = None
-    p90: Limit | None = None
-    p95: Limit | None = None
-    p99: Limit | None = None
-    ratio: Limit | None = None
-    confidence: Share | Literal["none"] = Field("95%", validate_default=True)
-    gate: Gate = Gate.REQUIRED
+    metric: Literal["ttft", "itl", "e2e", "errors"] = Field(
+        description="first token, worst gap between tokens of a request, whole answer; or the share of failed requests"
+    )
+    p50: Limit | None = Field(None, description="half of all requests are faster; failed ones count as infinitely slow")
+    p80: Limit | None = Field(None, description="80 of 100 are")
+    p90: Limit | None = Field(None, description="90 of 100 are")
+    p95: Limit | None = Field(None, description="95 of 100 are")
+    p99: Limit | None = Field(None, description="99 of 100 are")
+    ratio: Limit | None = Field(None, description="errors: the share of requests that may fail")
+    confidence: Confidence = Field(
+        "95%", validate_default=True, description="one-sided; none is a point estimate and proves nothing"
+    )
+    gate: Gate = Field(Gate.REQUIRED, description="whether it decides, or is only printed")
 
     @model_validator(mode="after")
     def _one_statistic(self) -> "Slo":
@@ -196,16 +210,16 @@ class Slo(Model):
 class Stall(Model):
     """The longest time with requests in flight and no byte from the target."""
 
-    max: Duration = Field("5s", validate_default=True)
+    max: Duration = Field("5s", validate_default=True, description="longer is a frozen server")
 
 
 class Fault(Model):
     """One injected failure and what recovery must look like. Exactly one of kill, oom."""
 
-    name: Name
-    kill: Literal["one pod"] | None = None
-    oom: Literal["one container"] | None = None
-    serving_again_within: Duration
+    name: Name = Field(description="how the record calls it; no two faults share one")
+    kill: Literal["one pod"] | None = Field(None, description="a serving pod is killed without grace")
+    oom: Literal["one container"] | None = Field(None, description="a serving container is driven over its memory limit")
+    serving_again_within: Duration = Field(description="to the first correct answer on a fresh connection")
     errors: Limit = Field("< 1%", validate_default=True, description="among requests due after service is back")
 
     @model_validator(mode="after")
@@ -224,42 +238,42 @@ class Fault(Model):
 class Rollback(Model):
     """How fast the way back must be, and how long it is watched."""
 
-    within: Duration = Field("3m", validate_default=True)
-    soak: Duration = Field("10s", validate_default=True)
+    within: Duration = Field("3m", validate_default=True, description="the baseline serves again by then")
+    soak: Duration = Field("10s", validate_default=True, description="and goes on doing so for this long")
 
 
 class Lock(Model):
     """The Lease of the run. Renewals are every third of it."""
 
-    lease: Duration = Field("30s", validate_default=True)
+    lease: Duration = Field("30s", validate_default=True, description="unrenewed for this long, the run counts as dead")
 
 
 class Scenario(Model):
     """A whole scenario file."""
 
-    apiVersion: Literal["hotfire/v1"]
-    kind: Literal["Scenario"]
-    name: Name
-    about: str
-    mode: Mode = Mode.CERTIFY
+    apiVersion: Literal["hotfire/v1"] = Field(description="this format")
+    kind: Literal["Scenario"] = Field(description="this format")
+    name: Name = Field(description="names the run's reports")
+    about: str = Field(description="one sentence for the certificate: what replaces what")
+    mode: Mode = Field(Mode.CERTIFY, description="promote works where users are served, certify and nightly elsewhere")
     users: Literal["none", "live"] = Field("live", description="none lifts the limits of promote; said on the certificate")
-    consent: tuple[Literal["kill", "oom", "load"], ...] = ()
+    consent: tuple[Literal["kill", "oom", "load"], ...] = Field((), description="promote: what may be done to live users")
     certified: str = Field("none", description="promote: the verdict.json of a GO for the same candidate digest, or none")
-    certified_within: Duration = Field("7d", validate_default=True)
-    keep: bool = Field(False, description="certify: leave what the run made, and say so")
-    candidate: Candidate
-    stand: Stand
-    reach: Reach = Field(default_factory=Reach)
-    scheduling: Scheduling | None = None
-    startup: Startup = Field(default_factory=Startup)
-    secrets: tuple[InjectedSecret | PullSecret, ...] = ()
-    behaviour: Behaviour = Field(default_factory=Behaviour)
-    load: Load | None = None
-    slos: tuple[Slo, ...] = ()
-    stall: Stall = Field(default_factory=Stall)
-    faults: tuple[Fault, ...] = ()
-    rollback: Rollback = Field(default_factory=Rollback)
-    lock: Lock = Field(default_factory=Lock)
+    certified_within: Duration = Field("7d", validate_default=True, description="how old that verdict may be")
+    keep: StrictBool = Field(False, description="certify: leave what the run made, and say so")
+    candidate: Candidate = Field(description="what would be rolled out")
+    stand: Stand = Field(description="where")
+    reach: Reach = Field(default_factory=Reach, description="how requests get there")
+    scheduling: Scheduling | None = Field(None, description="where every pod must land, with which devices")
+    startup: Startup = Field(default_factory=Startup, description="from applied to ready")
+    secrets: tuple[Secret, ...] = Field((), description="what it must have and nobody else may see")
+    behaviour: Behaviour = Field(default_factory=Behaviour, description="what it must answer")
+    load: Load | None = Field(None, description="the plan of requests that the objectives are judged on")
+    slos: tuple[Slo, ...] = Field((), description="objectives on the load")
+    stall: Stall = Field(default_factory=Stall, description="the longest silence of the target under load")
+    faults: tuple[Fault, ...] = Field((), description="what is broken on purpose, in this order")
+    rollback: Rollback = Field(default_factory=Rollback, description="how fast the way back must be")
+    lock: Lock = Field(default_factory=Lock, description="the run's sign of life in the cluster")
 
     @property
     def injected(self) -> tuple[InjectedSecret, ...]:
@@ -281,7 +295,18 @@ class Located(Model):
     path: Path
     objects: tuple[dict[str, object], ...]
     digest: str = Field(description="sha256 of the scenario file's bytes")
+    prerequisites: tuple[dict[str, object], ...] = Field((), description="compared with the cluster, never written")
+    sources: tuple[str, ...] = Field((), description="file:line:column of each of objects, in the same order")
+    marks: dict[Loc, Mark] = Field(default_factory=dict, repr=False, description="where each key of the file stands")
 
     @property
     def folder(self) -> Path:
         return self.path.parent
+
+    def where(self, *loc: str | int) -> str:
+        """`file:line:column` of a key such as ("slos", 0, "p95"); of the nearest one above where the file is silent."""
+        return at(self.path, mark_of(self.marks, loc)[1].key)
+
+    def says(self, *loc: str | int) -> bool:
+        """Whether the file itself holds this key, as against a default."""
+        return loc in self.marks

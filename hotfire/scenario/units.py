@@ -5,14 +5,20 @@ Durations are seconds (float), shares are 0..1 (float), rates are requests per s
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import durationpy
-from pydantic import BeforeValidator, GetJsonSchemaHandler, WithJsonSchema
+from pydantic import BeforeValidator, GetJsonSchemaHandler, ValidationInfo, WithJsonSchema
 from pydantic_core import core_schema
 
-_DURATION = r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+"
+_N = r"\d+(?:\.\d+)?"
+_DURATION = rf"(?=\d)(?:{_N}d)?(?:{_N}h)?(?:{_N}m)?(?:{_N}s)?(?:{_N}ms)?"
 _SHARE = r"\d+(?:\.\d+)?%"
+
+
+def _shown(value: object) -> str:
+    """A bare number without quotes, as it stands in the file."""
+    return str(value) if re.fullmatch(r"-?[0-9.]+", str(value)) else repr(value)
 
 
 def parse_duration(text: object) -> float:
@@ -20,10 +26,8 @@ def parse_duration(text: object) -> float:
     if isinstance(text, float) and not isinstance(text, bool):
         return text  # already parsed: a model built from a model
     if not isinstance(text, str) or not re.fullmatch(_DURATION, text):
-        raise ValueError(f"{text!r} is not a duration, a number with a unit is expected, such as 350ms, 30s, 2m, 1h")
-    days = re.fullmatch(r"(\d+(?:\.\d+)?)d", text)
-    seconds = float(days[1]) * 86400 if days else durationpy.from_str(text).total_seconds()
-    return float(seconds)
+        raise ValueError(f"{_shown(text)} is not a duration, a number with a unit is expected, such as 350ms, 30s, 2m, 1h")
+    return float(durationpy.from_str(text).total_seconds())
 
 
 def parse_share(text: object) -> float:
@@ -31,15 +35,37 @@ def parse_share(text: object) -> float:
     if isinstance(text, float):
         return text
     if not isinstance(text, str) or not re.fullmatch(_SHARE, text):
-        raise ValueError(f"{text!r} is not a share, a number with a percent sign is expected, such as 0.5%")
+        raise ValueError(f"{_shown(text)} is not a share, a number with a percent sign is expected, such as 0.5%")
     share = float(text[:-1]) / 100
     if share > 1:
         raise ValueError(f"{text!r} is above 100%")
     return share
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema({"type": "string", "pattern": f"^{_DURATION}$"})]
-Share = Annotated[float, BeforeValidator(parse_share), WithJsonSchema({"type": "string", "pattern": f"^{_SHARE}$"})]
+FROM_FILE = {"from_file": True}  # validation context: a float is then a bare number somebody wrote, not a parsed value
+
+
+def _written(value: object, info: ValidationInfo) -> object:
+    bare = info.context == FROM_FILE and isinstance(value, int | float)
+    return str(value) if bare else value  # as text it has no unit, and is refused with the message that says so
+
+
+def parse_confidence(text: object) -> float | str:
+    """`95%` -> 0.95; `none` stays: a point estimate, never a proof."""
+    return "none" if text == "none" else parse_share(text)
+
+
+_READ = BeforeValidator(_written)
+Duration = Annotated[
+    float, BeforeValidator(parse_duration), _READ, WithJsonSchema({"type": "string", "pattern": f"^{_DURATION}$"})
+]
+Share = Annotated[float, BeforeValidator(parse_share), _READ, WithJsonSchema({"type": "string", "pattern": f"^{_SHARE}$"})]
+Confidence = Annotated[
+    float | Literal["none"],
+    BeforeValidator(parse_confidence),
+    _READ,
+    WithJsonSchema({"type": "string", "pattern": f"^(?:{_SHARE}|none)$"}),
+]
 
 
 class _Written:
@@ -83,7 +109,7 @@ class Limit(_Written):
 
     @classmethod
     def parse(cls, text: str) -> "Limit":
-        bare = text.lstrip("<= ")
+        bare = text.lstrip("<= \t")
         return cls(text, parse_share(bare), True) if bare.endswith("%") else cls(text, parse_duration(bare), False)
 
 
