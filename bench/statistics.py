@@ -21,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 import worlds
 
 from hotfire.gates import statistics as gates
-from hotfire.words import Outcome
 
 P0, FIRST, SEED = 0.05, 2_400, 4_711
 UTILISATIONS = (0.5, 0.7, 0.8, 0.9)
@@ -37,7 +36,7 @@ def levels_tau(latency: worlds.Floats) -> float:
 def looks(latency: worlds.Floats, limits: dict[float, float]) -> dict[str, dict[float, str]]:
     """The decisions of one run: {rule: {multiple: PASS, FAIL or none}}; `@` the requests used, per multiple."""
     sizes, alpha = gates.look_sizes(FIRST), gates.alphas(0.95)
-    out: dict[str, dict[float, str]] = {"five": {}, "first": {}, "last": {}, "used": {}, "thirds": {}}
+    out: dict[str, dict[float, str]] = {"five": {}, "first": {}, "last": {}, "used": {}}
     for n in sizes:
         once = {sizes[0]: "first", sizes[-1]: "last"}.get(n)
         if not once and len(out["five"]) == len(limits):
@@ -58,19 +57,10 @@ def looks(latency: worlds.Floats, limits: dict[float, float]) -> dict[str, dict[
     return out
 
 
-def thirds(latency: worlds.Floats, limit: float, share: float) -> bool:
-    """Whether any third of the window at any of the five looks FAILs at `share` of the FAIL alpha."""
-    alpha = gates.alphas(0.95)[1] * share
-    for n in gates.look_sizes(FIRST):
-        for part in np.array_split(latency[:n], 3):
-            bad = part > limit
-            k = int(bad.sum())
-            if k <= P0 * len(part):
-                continue
-            tau = gates.dependence(bad, part, P0)
-            if gates.decide(len(part), k, k, P0, tau, (0.0, alpha)) is Outcome.FAIL:
-                return True
-    return False
+def thirds(latency: worlds.Floats, limit: float) -> bool:
+    """Whether any third of the window FAILs at any of the five looks."""
+    windows = (latency[:n] for n in gates.look_sizes(FIRST))
+    return any(gates.failing_third(w > limit, w, P0, gates.alphas(0.95)[1]) is not None for w in windows)
 
 
 def cell(name: str, use: float, runs: int) -> list[dict[str, object]]:
@@ -87,7 +77,7 @@ def cell(name: str, use: float, runs: int) -> list[dict[str, object]]:
                     count[f"{rule} {m} {found[rule].get(m, 'none')}"] += 1
             for m in MULTIPLES:
                 used[m] += float(found["used"].get(m, len(run))) / FIRST
-            count["thirds 1.0 FAIL"] += found["five"].get(1.0) == "FAIL" or thirds(run, true, 0.25)
+            count["thirds 1.0 FAIL"] += found["five"].get(1.0) == "FAIL" or thirds(run, true)
         rows.append({"world": world, "utilisation": use, "runs": runs, "seed": SEED, "counts": dict(count),
                      "used": {str(m): used[m] / runs for m in MULTIPLES}})  # fmt: skip
     return rows

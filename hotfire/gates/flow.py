@@ -43,9 +43,7 @@ def saturated(in_flight_at_arrival: ArrayLike) -> bool:
     return bool((np.diff(fifths) > 0).all() and fifths[4] > 2 * fifths[0])
 
 
-def longest_stall(
-    begin: ArrayLike, end: ArrayLike, heard: ArrayLike, heard_to: ArrayLike | None = None
-) -> tuple[float, float]:
+def longest_stall(begin: ArrayLike, end: ArrayLike, heard: ArrayLike, heard_to: ArrayLike | None = None) -> tuple[float, float]:
     """The longest time with requests in flight and no byte from the target: (seconds, when it began); O(n log n).
 
     begin, end: each request on the wire (s from t0; give those still open the end of the window). heard: every moment

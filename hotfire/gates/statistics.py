@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from hotfire.errors import HarnessError, Unjudged
 from hotfire.gates.flow import in_flight, longest_stall, saturated
+from hotfire.gates.laws import binomial, bounds, clopper_pearson, first, tails
 from hotfire.words import Blame, Outcome, Reason
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ KAPPA = 3.5  # what the upper value of tau still misses
 Z, BATCHES = 2.0, 16
 NEED_PASS, NEED_FAIL = 80, 20  # taus a run must hold before it may PASS, or FAIL
 LEAST_PASS, LEAST_FAIL = 2_000, 100  # requests likewise: fewer cannot show their own dependence
-MOST = 1_000_000  # requests; nothing above is ever asked for
 
 
 @dataclass(frozen=True)
@@ -160,27 +160,6 @@ def midranks(values: ArrayLike) -> Floats:
     return ranks
 
 
-def tails(bad: int, n: int, p: float, icc: float) -> tuple[float, float]:
-    """(P(X <= bad), P(X >= bad)) for X beta-binomial: n trials, mean share p, intra-class correlation icc.
-
-    The probabilities from 0 to bad (or from n down to bad, whichever is shorter) are summed from their ratios in logs;
-    exact to 1e-6 for n up to a million and icc from 1e-7 to 0.999.
-    """
-    import numpy as np
-    from scipy.special import gammaln  # type: ignore[import-untyped]
-
-    a, b = p * (1 / icc - 1), (1 - p) * (1 / icc - 1)
-    mirrored = bad > n - bad
-    if mirrored:
-        a, b, bad = b, a, n - bad
-    zero = float((gammaln(n + b) - gammaln(b)) - (gammaln(n + a + b) - gammaln(a + b)))
-    j = np.arange(bad, dtype=float)
-    logs = np.concatenate([[0.0], np.cumsum(np.log((n - j) / (j + 1) * (j + a) / (n - j - 1 + b)))]) + zero
-    mass = np.exp(logs)
-    low, high = min(float(mass.sum()), 1.0), min(max(1 - float(mass[:-1].sum()), 0.0), 1.0)
-    return (high, low) if mirrored else (low, high)
-
-
 def correlation(n: int, tau: float) -> float:
     """The intra-class correlation that makes the beta-binomial's variance 1 + KAPPA (tau - 1) times the binomial's."""
     return min(max(KAPPA * (tau - 1) / max(n - 1, 1), 1e-7), 0.999)
@@ -196,6 +175,24 @@ def decide(n: int, bad: int, proven: int, p0: float, tau: float, alpha: tuple[fl
     return None
 
 
+def failing_third(bad: ArrayLike, latency: ArrayLike, p0: float, alpha: float) -> int | None:
+    """Which third of the window (0..2) FAILs by itself, each asked at a quarter of alpha; None if none does.
+
+    A candidate that turns bad late inflates tau of the whole window, which then never FAILs: of runs whose last third
+    was 2 to 3 times slower the whole found none, a third most of them (bench: wrong FAILs stay under 2 %).
+    """
+    import numpy as np
+
+    flags, seconds = np.asarray(bad, bool), np.asarray(latency, float)
+    for i, part in enumerate(np.array_split(np.arange(len(flags)), 3)):
+        n, k = len(part), int(flags[part].sum())
+        if n >= LEAST_FAIL and k > p0 * n:
+            tau = dependence(flags[part], seconds[part], p0)
+            if decide(n, k, k, p0, tau, (0.0, alpha / 4)) is Outcome.FAIL:
+                return i
+    return None
+
+
 def judge_rated(
     bad: ArrayLike,
     latency: ArrayLike,
@@ -205,32 +202,39 @@ def judge_rated(
     look: int = 1,
     last_look: bool,
     required_gates: int = 1,
-    unproven: int = 0,
+    unproven: ArrayLike = False,
     observed: float | None = None,
 ) -> Judgement:
     """One look at an open-loop run. bad: (n,) flags; latency: (n,) seconds, inf for a failure; both in arrival order.
 
-    unproven: how many of `bad` were only cut off by the end of the window; they count against PASS, not for FAIL.
+    unproven: (n,) flags of those `bad` only because the window ended first; they count against PASS, not for FAIL.
+    FAIL is looked for on the whole window and on each third of it.
     Raises Unjudged: EMPTY without requests, NO_DATA when a latency is NaN.
     """
     import numpy as np
 
     seconds, flags = _known(latency), np.asarray(bad, bool)
-    n, k = len(seconds), int(flags.sum())
-    _sane(n, k, p0, len(flags), unproven)
+    known = flags & ~np.asarray(unproven, bool)
+    n, k, proven = len(seconds), int(flags.sum()), int(known.sum())
+    _sane(n, k, p0, len(flags), k - proven)
     alpha = alphas(confidence, required_gates)
     tau = dependence(flags, seconds, p0) if n >= LEAST_FAIL else float(n)
     icc = correlation(n, tau)
-    outcome = decide(n, k, k - unproven, p0, tau, alpha)
+    outcome = decide(n, k, proven, p0, tau, alpha)
+    third = None if outcome is Outcome.FAIL else failing_third(known, seconds, p0, alpha[1])
+    if third is not None:
+        part = np.array_split(known, 3)[third]
+        where = f"; in the {('first', 'second', 'last')[third]} third {int(part.sum())} of {len(part)} were"
     return _judgement(
-        outcome,
+        outcome if third is None else Outcome.FAIL,
+        where="" if third is None else where,
         short=n < max(NEED_PASS * tau, LEAST_PASS),
-        counts=(n, k, k - unproven),
+        counts=(n, k),
         p0=p0,
         confidence=confidence,
         alpha=alpha,
         look=(look, last_look),
-        law=lambda x, p: tails(x, n, p, icc),
+        bounds_=bounds(k, proven, alpha, lambda x, p: tails(x, n, p, icc)) if n > 1 else (0.0, 1.0),
         tau=tau,
         effective=n / (1 + (n - 1) * icc),
         needs=lambda: _needs_rated(n, k / n, p0, tau, alpha),
@@ -263,12 +267,12 @@ def judge_spaced(
     return _judgement(
         outcome,
         short=least is None or n < least,
-        counts=(n, bad, bad - unproven),
+        counts=(n, bad),
         p0=p0,
         confidence=confidence,
         alpha=alpha,
         look=(look, last_look),
-        law=lambda x, p: binomial(x, n, p),
+        bounds_=(clopper_pearson(bad - unproven, n, alpha[1])[0], clopper_pearson(bad, n, alpha[0])[1]),
         tau=1.0,
         effective=float(n),
         needs=lambda: least_spaced(p0, alpha[0], bad),
@@ -285,30 +289,12 @@ def judge_point(n: int, bad: int, p0: float, *, look: int = 1, last_look: bool =
         outcome, reason = Outcome.INVALID, Reason.INSUFFICIENT
     line = f"{bad} of {n} requests bad ({_pct(bad / n)}, allowed {_pct(p0)}): a point estimate, nothing is shown by it"
     needs = least if n < least else None
-    return Judgement(
-        outcome, reason, n, bad, bad / n, p0, math.nan, look, 0.0, 1.0, 1.0, float(n), needs, observed, line
-    )
-
-
-def binomial(bad: int, n: int, p: float) -> tuple[float, float]:
-    """(P(X <= bad), P(X >= bad)) for X binomial, through the incomplete beta function."""
-    from scipy.special import betainc
-
-    low = 1.0 if bad >= n else float(betainc(n - bad, bad + 1, 1 - p))
-    return low, 1.0 if bad <= 0 else float(betainc(bad, n - bad + 1, p))
-
-
-def clopper_pearson(bad: int, n: int, alpha: float) -> tuple[float, float]:
-    """The exact one-sided bounds (lower, upper) on a share, each wrong with probability alpha at most."""
-    from scipy.special import betaincinv
-
-    lower = 0.0 if bad == 0 else float(betaincinv(bad, n - bad + 1, alpha))
-    return lower, 1.0 if bad >= n else float(betaincinv(bad + 1, n - bad, 1 - alpha))
+    return Judgement(outcome, reason, n, bad, bad / n, p0, math.nan, look, 0.0, 1.0, 1.0, float(n), needs, observed, line)
 
 
 def least_spaced(p0: float, alpha: float, bad: int = 0) -> int | None:
     """The fewest spaced requests that PASS with `bad` of them bad; None when no number up to a million does."""
-    return _first(bad + 1, lambda n: binomial(bad, n, p0)[0] <= alpha)
+    return first(bad + 1, lambda n: binomial(bad, n, p0)[0] <= alpha)
 
 
 @dataclass(frozen=True)
@@ -343,10 +329,10 @@ def can_decide(
     if not 0 < p0 < 1:
         return Feasibility(None, None, (sizes[0], sizes[-1]), span)
     spaced = arrivals == "spaced"
-    fails = _first(1 if spaced else LEAST_FAIL, lambda n: p0**n <= alpha[1])
+    fails = first(1 if spaced else LEAST_FAIL, lambda n: p0**n <= alpha[1])
     passes = least_spaced(p0, alpha[0])
     if not spaced and passes is not None:
-        passes = _first(LEAST_PASS, lambda n: tails(0, n, p0, correlation(n, 1.0))[0] <= alpha[0])
+        passes = first(LEAST_PASS, lambda n: tails(0, n, p0, correlation(n, 1.0))[0] <= alpha[0])
     return Feasibility(passes, fails, (sizes[0], sizes[-1]), span)
 
 
@@ -398,63 +384,34 @@ def _sane(n: int, bad: int, p0: float, flags: int, unproven: int) -> None:
         raise HarnessError(f"p0 {p0}, {n} latencies, {flags} flags, {bad} bad, {unproven} unproven do not go together")
 
 
-def _first(start: int, holds: Callable[[int], bool]) -> int | None:
-    """The smallest n >= start with holds(n), which is monotone in n; None above MOST."""
-    high = start
-    while not holds(high):
-        if high >= MOST:
-            return None
-        high = min(2 * high, MOST)
-    low = start if high == start else max(high // 2, start)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle + 1, high)
-    return high
-
-
 def _needs_rated(n: int, share: float, p0: float, tau: float, alpha: tuple[float, float]) -> int | None:
     """Requests after which this share and this tau would decide. A lower bound: a short run underestimates tau."""
     start = max(math.ceil(NEED_PASS * tau), LEAST_PASS)
     if share < p0:
-        return _first(start, lambda m: tails(math.floor(share * m), m, p0, correlation(m, tau))[0] <= alpha[0])
+        return first(start, lambda m: tails(math.floor(share * m), m, p0, correlation(m, tau))[0] <= alpha[0])
     short = start if n < start else None  # too few to say even that
     start = max(math.ceil(NEED_FAIL * tau), LEAST_FAIL, n)
-    return short or _first(start, lambda m: tails(math.ceil(share * m), m, p0, correlation(m, tau))[1] <= alpha[1])
-
-
-def _bounds(
-    bad: int, proven: int, alpha: tuple[float, float], law: Callable[[int, float], tuple[float, float]]
-) -> tuple[float, float]:
-    """(lower, upper): the shares at which this many bad requests become as unlikely as alpha."""
-
-    def root(above: Callable[[float], bool]) -> float:
-        low, high = 0.0, 1.0
-        while high - low > 1e-6 * high + 1e-12:
-            middle = (low + high) / 2
-            low, high = (low, middle) if above(middle) else (middle, high)
-        return (low + high) / 2
-
-    lower = 0.0 if proven == 0 else root(lambda p: law(proven, p)[1] > alpha[1])
-    return lower, root(lambda p: law(bad, p)[0] <= alpha[0])
+    return short or first(start, lambda m: tails(math.ceil(share * m), m, p0, correlation(m, tau))[1] <= alpha[1])
 
 
 def _judgement(
     outcome: Outcome | None,
     *,
     short: bool,
-    counts: tuple[int, int, int],
+    counts: tuple[int, int],
     p0: float,
     confidence: float,
     alpha: tuple[float, float],
     look: tuple[int, bool],
-    law: Callable[[int, float], tuple[float, float]],
+    bounds_: tuple[float, float],
     tau: float,
     effective: float,
     needs: Callable[[], int | None],
     observed: float,
+    where: str = "",
 ) -> Judgement:
-    n, bad, proven = counts
-    lower, upper = _bounds(bad, proven, alpha, law) if n > 1 else (0.0, 1.0)
+    n, bad = counts
+    lower, upper = bounds_
     reason = Reason.BREACH if outcome is Outcome.FAIL else None
     if outcome is None:
         reason = Reason.INSUFFICIENT if short else Reason.UNDECIDED
@@ -462,16 +419,14 @@ def _judgement(
     wanted = needs() if reason in (Reason.INSUFFICIENT, Reason.UNDECIDED) else None
     line = (
         f"{bad} of {n} requests bad ({_pct(bad / n)}; the true share is {_pct(lower)} to {_pct(upper)}, "
-        f"allowed {_pct(p0)}) at {_pct(confidence)}, look {look[0]} of {len(LOOKS)}"
+        f"allowed {_pct(p0)}) at {_pct(confidence)}, look {look[0]} of {len(LOOKS)}{where}"
     )
     if tau > 1:
         line += f"; they depend on each other over {tau:.3g} requests and are worth {effective:.0f} independent ones"
     if reason in (Reason.INSUFFICIENT, Reason.UNDECIDED):
         line += f"; {reason.value}: " + (f"needs about {wanted}" if wanted else "no number of requests up to a million")
     spent = alpha[1] if outcome is Outcome.FAIL else alpha[0]
-    return Judgement(
-        outcome, reason, n, bad, bad / n, p0, spent, look[0], lower, upper, tau, effective, wanted, observed, line
-    )
+    return Judgement(outcome, reason, n, bad, bad / n, p0, spent, look[0], lower, upper, tau, effective, wanted, observed, line)
 
 
 def _pct(share: float) -> str:
