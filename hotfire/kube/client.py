@@ -134,7 +134,7 @@ class Cluster:
         self, api_version: str, kind: str, namespace: str = "", labels: str = "", fields: str = ""
     ) -> tuple[Objects, str]:
         """Like `list`, with the resourceVersion to watch from."""
-        path = self.path(Ref(api_version, kind, namespace, ""))
+        path = self.collection(api_version, kind, namespace)
         items: list[Object] = []
         query = {"labelSelector": labels, "fieldSelector": fields, "limit": str(PAGE)}
         while True:
@@ -146,7 +146,7 @@ class Cluster:
 
     def create(self, obj: Object, dry_run: bool = False) -> Object:
         """POST with strict field validation. Raises Conflict when the name is taken, Invalid naming the field."""
-        path = self.path(Ref(obj["apiVersion"], obj["kind"], obj["metadata"].get("namespace", ""), ""))
+        path = self.collection(obj["apiVersion"], obj["kind"], obj["metadata"].get("namespace", ""))
         return self.raw("POST", path, obj, _writing(dry_run), what=f"create {_named(obj)}")
 
     def replace(self, obj: Object, dry_run: bool = False, subresource: str = "") -> Object:
@@ -239,14 +239,18 @@ class Cluster:
         except KeyError:
             raise UnknownKind(404, "UnknownKind", f"{self.server} has no kind {kind} in {api_version}") from None
 
+    def collection(self, api_version: str, kind: str, namespace: str = "") -> str:
+        """The URL path of all objects of a kind; of all namespaces when none is named."""
+        plural, namespaced = self.resource(api_version, kind)
+        inside = f"/namespaces/{urllib.parse.quote(namespace, safe='')}" if namespaced and namespace else ""
+        return f"{_group(api_version)}{inside}/{plural}"
+
     def path(self, ref: Ref, subresource: str = "") -> str:
-        """The URL path of an object, or of the collection when `ref.name` is empty."""
-        plural, namespaced = self.resource(ref.api_version, ref.kind)
-        if namespaced and ref.name and not ref.namespace:
-            raise HarnessError(f"{ref} names no namespace")
-        parts = ["namespaces", ref.namespace] if namespaced and ref.namespace else []
-        parts += [part for part in (plural, ref.name, subresource) if part]
-        return "/".join([_group(ref.api_version), *(urllib.parse.quote(part, safe="") for part in parts)])
+        """The URL path of an object."""
+        if not ref.name or (self.resource(ref.api_version, ref.kind)[1] and not ref.namespace):
+            raise HarnessError(f"{ref} lacks a name or a namespace")
+        path = f"{self.collection(ref.api_version, ref.kind, ref.namespace)}/{urllib.parse.quote(ref.name, safe='')}"
+        return f"{path}/{subresource}" if subresource else path
 
     # -- plain requests -------------------------------------------------------------------------------------------
 
