@@ -1,0 +1,20 @@
+"""tiny: the stand's own SSE server. A twin: it keeps the OpenAI contract and computes nothing, and every output names it so."""
+
+from hotfire.runtimes.contract import Contract, listed_model, logs
+from hotfire.runtimes.dialect import OPENAI_CHAT, OPENAI_COMPLETIONS
+
+TINY = Contract(
+    name="tiny",
+    title="tiny (twin)",
+    twin=True,
+    health="/health",
+    loading=((503, ""),),
+    identity="/v1/models",
+    served=listed_model,
+    identity_proves="nothing but the name given at start: a twin has no weights",
+    dialects={"chat": OPENAI_CHAT, "completions": OPENAI_COMPLETIONS},
+    embeddings="/v1/embeddings",
+    metrics_path="/metrics",
+    logs=logs(ready=r"ready"),
+    sources=("hotfire/stand/embedded/images/tiny",),
+)
