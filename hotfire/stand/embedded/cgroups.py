@@ -103,8 +103,9 @@ def confine() -> None:
         text = ",".join(map(str, span))
         # a v1 parent may not hold fewer CPUs than a child, so the children shrink first
         for target in (*sorted((p for p in folder.rglob("*") if p.is_dir()), key=lambda p: -len(p.parts)), folder):
-            if not unified() or target == folder:
-                (target / "cpuset.cpus").write_text(text)
+            file = target / "cpuset.cpus"
+            if (not unified() or target == folder) and _expand(file.read_text()) != list(span):
+                file.write_text(text)
 
 
 def entries() -> Sequence[Path]:

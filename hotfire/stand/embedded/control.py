@@ -73,16 +73,20 @@ def _corefile(stand: Stand, authority: Authority) -> Path:
     pair = authority.issue("coredns", "system:coredns")
     config = authority.kubeconfig(stand.state / "pki" / "coredns.conf", pair, "stand")
     path = stand.state / "Corefile"
-    # names that are not the cluster's end here: nothing is ever asked of a resolver outside
+    # names that are not the cluster's end here: nothing is ever asked of a resolver outside. A block of their own,
+    # since in one block `template` answers before `kubernetes` is asked
     path.write_text(f"""\
-.:53 {{
+cluster.local in-addr.arpa {{
     bind {plan.CONTROL}
     errors
-    kubernetes cluster.local in-addr.arpa {{
+    kubernetes {{
         kubeconfig {config} stand
         pods insecure
         ttl 5
     }}
+}}
+. {{
+    bind {plan.CONTROL}
     template ANY ANY {{
         rcode NXDOMAIN
     }}

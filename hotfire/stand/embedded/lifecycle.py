@@ -24,10 +24,6 @@ from hotfire.stand.embedded.plan import Node, Stand
 Say = Callable[[str], None]
 
 
-def quiet(_: str) -> None:
-    """Say nothing."""
-
-
 class Registry(BaseModel):
     """The stand's registry: `host:port` in plain HTTP, and the only account it knows."""
 
@@ -138,7 +134,7 @@ class Running:
         until(f"node {name} is off", lambda: not outer.alive, 5.0)
 
     def power_on(self, name: str) -> None:
-        """Start a node that is off; nothing of its earlier life but its image store is kept."""
+        """Start a node that is off, as after a power cut: its disk is as it was, its memory and network are new."""
         _start_node(self.stand, self.stand.node(name))
 
     def devices_unhealthy(self, name: str, *devices: str) -> None:
@@ -169,7 +165,7 @@ class Running:
             connection.close()
 
 
-def up(stand: Stand, wait_s: float = 0, say: Say = quiet) -> Running:
+def up(stand: Stand, wait_s: float = 0, say: Say = lambda _: None) -> Running:
     """Start the stand, or whatever of it is not running; returns when its nodes are Ready.
 
     BadInput: the machine cannot; Refused: another stand holds it (after waiting `wait_s`); HarnessError: it did not
@@ -179,7 +175,7 @@ def up(stand: Stand, wait_s: float = 0, say: Say = quiet) -> Running:
     files = build.binaries(stand.binaries, say)
     with machine.held(stand, wait_s, say) as alive:
         began = time.monotonic()
-        if alive is None or alive.phase != "up":
+        if alive is None or alive.phase != "up" or not _serves(stand):
             if machine.remains():
                 say("clearing what an earlier stand left")
                 _clear()
@@ -191,6 +187,19 @@ def up(stand: Stand, wait_s: float = 0, say: Say = quiet) -> Running:
     return running
 
 
+def _shape(stand: Stand) -> Mapping[str, int]:
+    return {"gpus": stand.gpus_per_node, "nodes": len(stand.nodes), "grace": stand.node_grace_s, "eviction": stand.eviction_s}
+
+
+def _serves(stand: Stand) -> bool:
+    """True when the stand of this name that runs is what is asked for; who wants no nodes is served by any."""
+    try:
+        found = json.loads((stand.state / "stand.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return stand.control_plane_only or bool(found == _shape(stand))
+
+
 def _start(stand: Stand, files: Mapping[str, Path], say: Say) -> None:
     for folder in (stand.state, stand.bulk):
         shutil.rmtree(folder, ignore_errors=True)
@@ -199,7 +208,7 @@ def _start(stand: Stand, files: Mapping[str, Path], say: Say) -> None:
     stand.registry_store.mkdir(parents=True, exist_ok=True)
     for name, file in files.items():
         (stand.state / "bin" / name).symlink_to(file)
-    (stand.state / "stand.json").write_text(json.dumps({"nodes": [n.name for n in stand.nodes]}))
+    (stand.state / "stand.json").write_text(json.dumps(_shape(stand)))
     cgroups.prepare([n.name for n in stand.nodes])
     network.create(stand.nodes)
     authority = Authority(stand.state / "pki")
@@ -218,6 +227,11 @@ def _start_node(stand: Stand, each: Node) -> None:
     name = f"node-{each.name}"
     there = processes.recorded(stand.state / "pids").get(name)
     if there is None or not there.alive:
+        if there is not None:
+            network.attach(each, stand.nodes)
+            home = stand.node_dir(each)
+            shutil.rmtree(home / "run")
+            (home / "run").mkdir()
         processes.launch(name, node.command(stand, each), stand.state / "pids", stand.logs)
 
 
@@ -233,7 +247,7 @@ def _complete(stand: Stand, say: Say) -> Running:
                 environment = {"OTEL_TRACES_EXPORTER": "none"} if name == "registry" else {}
                 processes.launch(name, argv, pids, stand.logs, environment)
         (stand.state / "go").touch()
-        if stand.nodes:
+        if "coredns" in commands:
             for path, body in control.COREDNS_RIGHTS.items():
                 api.create(path, body)
         for each in stand.nodes:
@@ -261,7 +275,7 @@ def _intact(stand: Stand) -> bool:
     return True
 
 
-def down(stand: Stand, wait_s: float = 0, say: Say = quiet) -> bool:
+def down(stand: Stand, wait_s: float = 0, say: Say = lambda _: None) -> bool:
     """Take the stand away without a trace but logs asked for and caches; False when there was nothing of it."""
     with machine.held(stand, wait_s, say):
         if not machine.remains() and not stand.state.exists():

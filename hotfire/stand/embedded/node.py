@@ -157,6 +157,7 @@ def _kubelet(stand: Stand, node: Node, authority: Authority) -> Mapping[str, obj
         "cgroupRoot": f"/{plan.CGROUP}/pods/{node.name}",
         **({} if cgroups.unified() else {"failCgroupV1": False}),
         "failSwapOn": False,
+        "enforceNodeAllocatable": ["none"],  # it would widen the pods' cpuset again
         "clusterDNS": [plan.CONTROL],
         "clusterDomain": "cluster.local",
         "resolvConf": str(home / "resolv.conf"),

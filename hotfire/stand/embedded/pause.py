@@ -23,7 +23,10 @@ def _tar(files: dict[str, bytes], mode: int = 0o644) -> bytes:
 
 
 def write(path: Path, reference: str = plan.PAUSE, binary: Path = Path("/usr/bin/catatonit")) -> Path:
-    """Write the archive that `ctr images import` takes; byte for byte the same on each call."""
+    """Write the archive that `ctr images import` takes; byte for byte the same on each call.
+
+    The reference is part of the image, since kubelets remember by image id which one was pulled with a secret.
+    """
     if not binary.exists():
         raise HarnessError(f"{binary} is missing: the pause image is made of Debian's catatonit")
     layer = _tar({"pause": binary.read_bytes()}, mode=0o755)
@@ -31,7 +34,7 @@ def write(path: Path, reference: str = plan.PAUSE, binary: Path = Path("/usr/bin
         {
             "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, "amd64"),
             "os": "linux",
-            "config": {"Entrypoint": ["/pause", "-P"], "User": "65535:65535"},
+            "config": {"Entrypoint": ["/pause", "-P"], "User": "65535:65535", "Labels": {"reference": reference}},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
         }
     ).encode()
