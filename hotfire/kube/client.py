@@ -9,7 +9,7 @@ import json
 import os
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -52,6 +52,7 @@ __all__ = [
     "TooMany",
     "UnknownKind",
     "Unreachable",
+    "current_kubeconfig",
 ]  # fmt: skip
 
 Object = dict[str, Any]
@@ -390,21 +391,26 @@ def _named(obj: Mapping[str, Any]) -> str:
     return f"{obj['kind'].lower()}/{meta.get('name') or meta.get('generateName', '')}"
 
 
-def _files(kubeconfig: str | None) -> Iterator[Path]:
+def current_kubeconfig(kubeconfig: str | None) -> Sequence[Path]:
+    """The files in force: the one named, else those of $KUBECONFIG, else ~/.kube/config. Raises BadInput without any."""
     named = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
-    yield from (Path(part).expanduser() for part in named.split(os.pathsep) if part)
+    files = [Path(part).expanduser() for part in named.split(os.pathsep) if part]
+    if not any(file.is_file() for file in files):
+        told = ", ".join(map(str, files))
+        raise BadInput(f"{told}: no such kubeconfig: name one with --kubeconfig, or `hotfire stand up` for one of ours")
+    return [file for file in files if file.is_file()]
 
 
 def _credentials(configuration: Configuration, kubeconfig: str | None, context: str | None) -> str:
     """Fill `configuration` and return the context's name; the user's file is never written to."""
-    files = list(_files(kubeconfig))
-    if not any(file.is_file() for file in files):
+    try:
+        files = current_kubeconfig(kubeconfig)
+    except BadInput:
         if kubeconfig is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
             load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
             return "in-cluster"
-        named = ", ".join(map(str, files))
-        raise BadInput(f"{named}: no such kubeconfig: name one with --kubeconfig, or `hotfire stand up` for one of ours")
-    joined = os.pathsep.join(str(file) for file in files if file.is_file())
+        raise
+    joined = os.pathsep.join(map(str, files))
     try:
         name = context or _current(joined)
         load_kube_config(joined, name, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
