@@ -210,4 +210,4 @@ def test_a_node_that_loses_power_is_not_ready_in_seconds_and_comes_back(
     embedded.power_on("gpu-2")
     until("the node is Ready again", lambda: ready(cluster, "gpu-2") == "True", 20)
     until("its devices are back", lambda: allocatable(cluster, "gpu-2") == "2", 20)
-    running(cluster, pod(namespace, "two", gpus=2, nodeSelector={"kubernetes.io/hostname": "gpu-2"}))
+    running(cluster, pod(namespace, "two", gpus=1, nodeSelector={"kubernetes.io/hostname": "gpu-2"}))
