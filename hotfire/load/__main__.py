@@ -1,0 +1,63 @@
+"""`python -m hotfire.load`: the carrier's process. locust comes first: it must patch before anything imports ssl."""
+
+from hotfire.load import polling  # noqa: F401  isort: skip
+import locust  # noqa: F401  isort: skip
+
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from hotfire.errors import BadInput
+from hotfire.load import plan as plans
+from hotfire.load.carrier import ORPHANED, carry
+from hotfire.load.target import Target
+
+PR_SET_PDEATHSIG = 1
+
+
+@click.command()
+@click.option("--plan", "plan_file", type=click.Path(path_type=Path), required=True)
+@click.option("--digest", help="SHA-256 the plan must have")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
+@click.option("--target", "url", required=True, help="scheme, host and port, with a base path if there is one")
+@click.option("--api", default="chat", show_default=True)
+@click.option("--model", required=True)
+@click.option("--timeout", default=60.0, show_default=True, help="seconds")
+@click.option("--slots", default=64, show_default=True, help="requests in flight at most")
+@click.option("--max-age", default=10.0, show_default=True, help="seconds a connection is used")
+@click.option("--scale", default=1.0, show_default=True, help="the tightest latency that is judged, seconds")
+@click.option("--served-by", default="x-served-by", show_default=True)
+@click.option("--ca", default="")
+@click.option("--insecure", is_flag=True)
+@click.option("--cpu", type=int)
+@click.option("--parent", type=int, help="process id that must be the parent; its death ends this process")
+def main(
+    plan_file: Path, digest: str | None, out: Path, url: str, api: str, model: str, timeout: float, slots: int, max_age: float,
+    scale: float, served_by: str, ca: str, insecure: bool, cpu: int | None, parent: int | None,
+) -> None:  # fmt: skip
+    """Carry a plan to a target. Talks JSON lines on stdin and stdout (hotfire.load.carrier)."""
+    if parent is not None:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(ORPHANED)
+    try:
+        target = Target(url, api, model, timeout, slots, max_age, scale, served_by.lower(), ca, insecure)
+        plan = plans.load(plan_file, digest)
+        if cpu is not None:
+            os.sched_setaffinity(0, {cpu})
+    except BadInput as error:
+        click.echo(str(error), err=True)
+        sys.exit(4)
+    except OSError as error:
+        click.echo(f"CPU {cpu}: {error.strerror}", err=True)
+        sys.exit(4)
+    code = carry(plan, target, out, cpu)
+    sys.stdout.flush()
+    os._exit(code)
+
+
+main()

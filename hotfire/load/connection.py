@@ -1,0 +1,219 @@
+"""One TCP connection to the target, plain or TLS, never blocking, with the kernel's stamp of what was read.
+
+The stamp (SO_TIMESTAMPNS) is that of the last segment in a read, by CLOCK_REALTIME; it is turned to CLOCK_MONOTONIC with
+the difference seen at that moment. Under TLS the same sockets carry the records, so the stamp is that of the segment that
+completed one. Where the kernel gives none the time of the read stands for it.
+"""
+
+import _socket
+import ssl
+import struct
+import time
+from errno import EAGAIN, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINPROGRESS, ENETUNREACH, EPIPE, ETIMEDOUT
+from os import strerror
+from typing import Any
+
+from hotfire.load.polling import EPOLLIN, EPOLLOUT
+from hotfire.load.target import Target
+
+SO_TIMESTAMPNS = 35  # also the type of the control message
+READ_SIZE = 65536
+_TIMESPEC = struct.Struct("qq")
+_CONNECT_ERRORS = {ECONNREFUSED: "connect_refused", ETIMEDOUT: "connect_timeout"}
+_CONNECT_ERRORS |= dict.fromkeys((EHOSTUNREACH, ENETUNREACH), "connect_unreachable")
+
+
+class Lost(Exception):
+    """The connection is gone. error: the class this makes; empty when it depends on what had been read."""
+
+    def __init__(self, error: str, text: str) -> None:
+        self.error = error
+        super().__init__(text)
+
+
+class Dialer:
+    """Opens connections to one target, whose name is looked up once, and keeps the difference of the two clocks."""
+
+    def __init__(self, target: Target) -> None:
+        self.target, self.newest = target, 0
+        self.failure = ""
+        self._address: Any = None
+        self._family = _socket.AF_INET
+        self.offset = 0
+        try:
+            found = _socket.getaddrinfo(target.host, target.port, 0, _socket.SOCK_STREAM)
+            self._family, _, _, _, self._address = found[0]
+        except OSError as error:
+            self.failure = f"{target.host}: {error.strerror}"
+        self._context = self._tls() if target.tls else None
+        self.kernel_stamps = self._stamps()
+        self.anchor()
+
+    def anchor(self) -> None:
+        """Take the difference between CLOCK_REALTIME and CLOCK_MONOTONIC anew, unless something came in between."""
+        before = time.monotonic_ns()
+        real = time.time_ns()
+        after = time.monotonic_ns()
+        if after - before < 2_000 or not self.offset:
+            self.offset = real - (before + after) // 2
+
+    def dial(self, now: int) -> "Connection":
+        """Raises Lost dns or connect_*."""
+        if self._address is None:
+            raise Lost("dns", self.failure)
+        sock = _socket.socket(self._family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
+        sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        if self.kernel_stamps:
+            sock.setsockopt(_socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        try:
+            code = sock.connect_ex(self._address)
+        except OSError as error:
+            code = error.errno or ECONNREFUSED
+        if code not in (0, EINPROGRESS):
+            sock.close()
+            raise Lost(_CONNECT_ERRORS.get(code, "connect_failed"), strerror(code))
+        return Connection(self, sock, now, self._context, self.target.host)
+
+    def _tls(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self.target.ca or None)
+        if self.target.insecure:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return context
+
+    def _stamps(self) -> bool:
+        sock = _socket.socket(self._family, _socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(_socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        except OSError:
+            return False
+        finally:
+            sock.close()
+        return True
+
+
+class Connection:
+    """born, used: microseconds since the start of the load; flight: what it carries, None when idle."""
+
+    __slots__ = (
+        "_dialer", "_in", "_out", "_queued", "_recv", "_sock", "_tls", "_unsent", "born", "fd", "flight", "open",
+        "registered", "used", "wants",
+    )  # fmt: skip
+
+    def __init__(self, dialer: Dialer, sock: Any, now: int, context: ssl.SSLContext | None, host: str) -> None:
+        self._dialer, self._sock, self._queued, self._unsent = dialer, sock, b"", b""
+        self._recv, self.fd = sock.recvmsg, sock.fileno()
+        self.born = self.used = now
+        self.flight: Any = None
+        self.open, self.registered, self.wants = False, EPOLLOUT, EPOLLOUT
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out, server_hostname=host) if context else None
+
+    def opened(self) -> bool:
+        """Called when it can be written or, in a TLS handshake, read: whether it is ready to carry a request."""
+        code = self._sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
+        if code:
+            raise Lost(_CONNECT_ERRORS.get(code, "connect_failed"), strerror(code))
+        if self._tls is not None and not self._shaken():
+            return False
+        self.open = True
+        return True
+
+    def _shaken(self) -> bool:
+        while True:
+            try:
+                self._tls.do_handshake()  # type: ignore[union-attr]
+            except ssl.SSLWantReadError:
+                self._flush_tls()
+                data, _ = self._receive()
+                if data is None:
+                    self.wants = EPOLLOUT if self._unsent else EPOLLIN
+                    self.registered = self.wants
+                    return False
+                if not data:
+                    raise Lost("tls", "the connection ended in the handshake") from None
+                self._in.write(data)
+            except ssl.SSLError as error:
+                raise Lost("tls", error.reason or str(error)) from None
+            else:
+                self._flush_tls()
+                return True
+
+    def _flush_tls(self) -> None:
+        self._unsent += self._out.read()
+        self._write()
+
+    def queue(self, data: bytes) -> None:
+        """Bytes to send with the next push."""
+        self._queued += data
+
+    def push(self) -> bool:
+        """Send what is queued; whether some of it is still unsent. Raises Lost."""
+        if self._queued:
+            if self._tls is None:
+                self._unsent += self._queued
+            else:
+                self._tls.write(self._queued)
+                self._unsent += self._out.read()
+            self._queued = b""
+        if self._unsent:
+            self._write()
+        return bool(self._unsent)
+
+    def _write(self) -> None:
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[self._sock.send(self._unsent, _socket.MSG_NOSIGNAL) :]
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise Lost("" if error.errno in (EPIPE, ECONNRESET) else "send_failed", strerror(error.errno or 0)) from None
+
+    def read(self) -> tuple[bytes | None, int]:
+        """(bytes, CLOCK_MONOTONIC ns): b"" at the end of the stream, None when nothing is to be read. Raises Lost."""
+        data, stamp = self._receive()
+        if self._tls is None or data is None:
+            return data, stamp
+        if data:
+            self._in.write(data)
+        else:
+            self._in.write_eof()
+        plain = bytearray()
+        try:
+            while piece := self._tls.read(READ_SIZE):
+                plain += piece
+        except ssl.SSLWantReadError:
+            return (bytes(plain) or None), stamp
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            return bytes(plain), stamp
+        except ssl.SSLError as error:
+            raise Lost("tls", error.reason or str(error)) from None
+        return bytes(plain), stamp
+
+    def _receive(self) -> tuple[bytes | None, int]:
+        try:
+            data, extra, _, _ = self._recv(READ_SIZE, 64)
+        except BlockingIOError:
+            return None, 0
+        except OSError as error:
+            if error.errno == EAGAIN:
+                return None, 0
+            raise Lost("", strerror(error.errno or 0)) from None
+        dialer = self._dialer
+        if extra:
+            seconds, nanos = _TIMESPEC.unpack(extra[0][2])
+            stamp = dialer.newest = seconds * 1_000_000_000 + nanos
+            return data, stamp - dialer.offset
+        return data, time.monotonic_ns()
+
+    def alive(self) -> bool:
+        """An idle connection: whether the target has neither closed it nor said anything."""
+        try:
+            self._sock.recv(1, _socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def close(self) -> None:
+        self._sock.close()

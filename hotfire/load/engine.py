@@ -1,0 +1,429 @@
+"""The loop that sends the plan and reads the answers: one epoll, one greenlet, no greenlet per request.
+
+Open loop: a request is sent when it is due, whatever became of those before it. One that is due while `slots` are taken
+is a `backlog` sample. The epoll hangs in gevent's hub as a descriptor, so locust goes on beside it; the sockets are the
+plain ones of `_socket`, which gevent does not patch: a token costs one recvmsg and no switch of greenlets.
+"""
+
+import ctypes
+import json
+import os
+import struct
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hotfire.load.connection import Connection, Dialer, Lost
+from hotfire.load.dialects import DIALECTS
+from hotfire.load.plan import Item, Plan
+from hotfire.load.polling import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, epoll
+from hotfire.load.samples import BACKLOG, CANCELLED, Writer, pack_gaps
+from hotfire.load.selfcheck import ClientCheck
+from hotfire.load.streams import Answer, BadAnswer
+from hotfire.load.target import Target
+
+SWEEP = 0.05  # seconds between two looks for what took too long
+IDLE = 1.5  # an idle connection is not trusted for longer: engines close theirs after 2 to 5 s
+LINGER = 0.5  # after the end marker, for the end of the framing that lets a connection be used again
+QUIET_US = 100_000  # silences from here on are kept
+TFD_TIMER_ABSTIME, TFD_FLAGS = 1, 0o2004000  # nonblock, cloexec
+READ, LOST = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR, EPOLLRDHUP | EPOLLHUP | EPOLLERR
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One request on its way."""
+
+    item: Item
+    due: int
+    took: int
+    answer: Answer
+    connection: Connection | None = None
+    sent: int | None = None
+    connected: int | None = None
+    reused: bool = False
+    over: bool = False
+    lingers_to: int = 0
+
+
+@dataclass
+class Counts:
+    """What a tick tells."""
+
+    sent: int = 0
+    done: int = 0
+    failed: int = 0
+    backlog: int = 0
+    tokens: int = 0
+    ttft: list[int] = field(default_factory=list)  # of the last second, us
+
+
+class Engine:
+    """Sends `plan` to `target`. `say` gets the messages for the parent; `on_end` each row with its item (locust's stats)."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        target: Target,
+        headers: dict[str, str],
+        writer: Writer,
+        say: Callable[[dict[str, Any]], None],
+        on_end: Callable[[int, str, int], None],
+        cpu: int | None = None,
+    ) -> None:
+        self.plan, self.target, self.writer, self.say, self.on_end = plan, target, writer, say, on_end
+        self.dialect = DIALECTS[target.api]
+        self.dialer = Dialer(target)
+        self.check = ClientCheck(target.scale_s, cpu, self.dialer.kernel_stamps)
+        self.counts = Counts()
+        self.epoll, self.timer = epoll(), _Timer()
+        self.epoll.register(self.timer.fd, EPOLLIN)
+        self.table: dict[int, Connection] = {}
+        self.idle: list[Connection] = []
+        self.flights: deque[Flight] = deque()  # in the order of sending, ended ones included until they come first
+        self.in_flight = 0
+        self._items = plan.items()
+        self._next: Item | None = None
+        self._prompts = plan.prompts()
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self._secrets = [value for value in headers.values() if len(value) > 3]
+        self._left = list(plan.header.looks)  # requests of each look that have not ended
+        self._look = 0  # looks that have ended
+        self._granted = 0  # the look up to which requests may be sent
+        self._finished = False  # nothing more is sent
+        self._drain_to: int | None = None
+        self._spaced_due = 0
+        self._quiet_since = 0
+        self._quiets: list[tuple[int, int]] = []
+        self.t0 = self._ticked = self._swept = 0
+        self.asked = False  # the parent has said something
+
+    # --- what the parent may ask
+
+    def go(self, look: int) -> None:
+        """Requests up to this look (from 1) may be sent."""
+        if look - 1 > self._granted:
+            self._granted = look - 1
+            self._spaced_due = max(self._spaced_due, self._now())
+
+    def stop(self, drain_s: float) -> None:
+        """Send nothing more; after drain_s what is still open is cancelled, and said so."""
+        self._finished = True
+        self._drain_to = self._now() + round(drain_s * 1e6)
+
+    # --- the loop
+
+    def begin(self) -> None:
+        """t0 is now."""
+        self.t0 = time.monotonic_ns()
+        self.check.restart()
+        self.dialer.anchor()
+        self._next = next(self._items, None)
+        self.say({"started": self.t0, "plan": self.plan.digest, "stamps": "kernel" if self.dialer.kernel_stamps else "user"})
+
+    def turn(self) -> bool:
+        """All that can be done now, without waiting; False when the load is over."""
+        self.dialer.anchor()
+        self.asked = False
+        for fd, mask in self.epoll.poll(0, 2048):
+            connection = self.table.get(fd)
+            if connection is None:
+                if fd == self.timer.fd:
+                    self.timer.clear()
+                else:
+                    self.asked = True
+            elif mask & EPOLLOUT:
+                self._writable(connection)
+            elif connection.flight is None:
+                self._drop(connection)  # an idle connection has nothing to say but its end
+            else:
+                self._readable(connection, bool(mask & LOST))
+        if self.dialer.newest:
+            self.check.reading.add((time.time_ns() - self.dialer.newest) / 1e3)
+            self.dialer.newest = 0
+        self._issue()
+        now = self._now()
+        if now - self._swept >= SWEEP * 1e6:
+            self._sweep(now)
+        if self._over():
+            self._end()
+            return False
+        self.timer.set(self.t0 + 1000 * min(self._due(), self._swept + round(SWEEP * 1e6)))
+        return True
+
+    def _now(self) -> int:
+        return (time.monotonic_ns() - self.t0) // 1000
+
+    def _cap(self) -> int:
+        """Index of the first request that may not be sent yet. An open loop runs on into the next look while this one is
+        judged: a pause would empty the target's queue."""
+        ahead = self._granted if self.plan.header.spaced else self._granted + 1
+        looks = self.plan.header.looks
+        return self.plan.header.warm_up + looks[min(ahead, len(looks) - 1)]
+
+    def _due(self) -> int:
+        """When the next request is due, far off when none is."""
+        if self._next is None or self._finished or self._next.index >= self._cap():
+            return 1 << 60
+        if self.plan.header.spaced:
+            return 1 << 60 if self.in_flight else self._spaced_due
+        return self._next.due_us
+
+    def _issue(self) -> None:
+        while (due := self._due()) <= (now := self._now()):
+            item = self._next
+            if item is None:
+                return
+            self._next = next(self._items, None)
+            self._spaced_due = due + self.plan.header.period_us
+            flight = Flight(item, due, now, Answer(self.dialect))
+            if self.in_flight >= self.target.slots:
+                self._record(flight, now, BACKLOG, "no slot was free")
+                continue
+            self.check.dispatch.add(now - due)
+            self._send(flight)
+
+    def _send(self, flight: Flight) -> None:
+        if not self.in_flight:
+            self._quiet_since = flight.took
+        self.in_flight += 1
+        self.counts.sent += 1
+        self.flights.append(flight)
+        connection = self._idle_one(flight.took)
+        try:
+            if connection is None:
+                connection = self.dialer.dial(flight.took)
+                self.table[connection.fd] = connection
+                self.epoll.register(connection.fd, EPOLLOUT)
+            else:
+                flight.reused = True
+            connection.flight, flight.connection = flight, connection
+            connection.queue(self._request(flight.item))
+            if flight.reused:
+                flight.sent = self._now()
+                self._push(connection)
+        except Lost as lost:
+            self._finish(flight, self._now(), lost.error, str(lost))
+
+    def _idle_one(self, now: int) -> Connection | None:
+        while self.idle:
+            connection = self.idle.pop()
+            young = now - connection.born < self.target.max_age_s * 1e6
+            if young and now - connection.used < IDLE * 1e6 and connection.alive():
+                return connection
+            self._drop(connection)
+        return None
+
+    def _request(self, item: Item) -> bytes:
+        text = self.plan.text(self._prompts, item)
+        body = json.dumps(self.dialect.body(self.target.model, text, item.max_tokens)).encode()
+        close = "Connection: close\r\n" if not self.target.max_age_s else ""
+        head = (
+            f"POST {self.target.path} HTTP/1.1\r\nHost: {self.target.authority}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nX-Request-Id: {self._rid(item)}\r\n{close}{self._headers}\r\n"
+        )
+        return head.encode() + body
+
+    def _rid(self, item: Item) -> str:
+        return f"{self.plan.digest[:8]}-{item.index}"
+
+    # --- sockets
+
+    def _writable(self, connection: Connection) -> None:
+        flight = connection.flight
+        if flight is None:
+            self._drop(connection)
+            return
+        try:
+            if not connection.open:
+                if not connection.opened():
+                    self.epoll.modify(connection.fd, connection.wants)  # TLS says what it waits for
+                    return
+                flight.connected = self._now()
+            if flight.sent is None:
+                flight.sent = self._now()
+            self._push(connection)
+        except Lost as lost:
+            self._finish(flight, self._now(), lost.error, str(lost))
+
+    def _push(self, connection: Connection) -> None:
+        wanted = EPOLLOUT if connection.push() else READ
+        if wanted != connection.registered:
+            connection.registered = wanted
+            self.epoll.modify(connection.fd, wanted)
+
+    def _readable(self, connection: Connection, lost: bool) -> None:
+        flight = connection.flight
+        if not connection.open:
+            self._writable(connection)
+            return
+        answer = flight.answer
+        try:
+            data, stamp = connection.read()
+            if data is None:
+                return
+            at = (stamp - self.t0) // 1000
+            if at - self._quiet_since > QUIET_US:
+                self._silence(at)
+            self._quiet_since = max(at, self._quiet_since)
+            if data:
+                had = answer.first_token
+                answer.feed(data, at)
+                if had < 0 <= answer.first_token:
+                    self.counts.ttft.append(answer.first_token - flight.due)
+                if answer.complete:
+                    self._finish(flight, at, answer.verdict(), answer.note())
+                elif answer.ended and not flight.lingers_to:
+                    flight.lingers_to = at + round(LINGER * 1e6)
+                return
+            self._finish(flight, at, answer.closed(), answer.note())
+        except Lost as error:
+            self._finish(flight, self._now(), error.error or answer.closed(), answer.note() or str(error))
+        except BadAnswer as error:
+            self._finish(flight, self._now(), "bad_answer", str(error))
+
+    def _drop(self, connection: Connection) -> None:
+        self.table.pop(connection.fd, None)
+        if connection in self.idle:
+            self.idle.remove(connection)
+        connection.close()
+
+    # --- ends
+
+    def _finish(self, flight: Flight, at: int, error: str, note: str) -> None:
+        if flight.over:
+            return
+        flight.over = True
+        self.in_flight -= 1
+        connection, answer = flight.connection, flight.answer
+        if connection is not None:
+            connection.flight, connection.used = None, at
+            flight.connection = None
+            if answer.complete and answer.reusable and self.target.max_age_s:
+                self.idle.append(connection)
+            else:
+                self._drop(connection)
+        if not self.in_flight and at - self._quiet_since > QUIET_US:
+            self._silence(at)
+        end = answer.done_at if not error and answer.done_at >= 0 else at
+        self._record(flight, end, error, note)
+        if self.plan.header.spaced:
+            self._spaced_due = max(self._spaced_due, self._now())
+
+    def _silence(self, until: int) -> None:
+        self._quiets.append((self._quiet_since, until - self._quiet_since))
+
+    def _record(self, flight: Flight, end: int, error: str, note: str) -> None:
+        item, answer = flight.item, flight.answer
+        counts, gaps = self.counts, answer.gaps
+        counts.done += 1
+        counts.tokens += answer.tokens
+        counts.failed += bool(error)
+        counts.backlog += error == BACKLOG
+        for secret in self._secrets:
+            note = note.replace(secret, "***")
+        warm = item.index < self.plan.header.warm_up
+        ranked = sorted(gaps)
+        self.writer.add((
+            item.index, int(warm), flight.due, flight.took, flight.sent, flight.connected,
+            *(None if at < 0 else at for at in (answer.head_at, answer.first_byte, answer.first_token, answer.last_token)),
+            end, answer.tokens, answer.usage, answer.status, error, answer.finish,
+            answer.headers.get(self.target.served_by, ""), self._rid(item), int(flight.reused), answer.coalesced,
+            ranked[-1] if ranked else None, ranked[-(-99 * len(ranked) // 100) - 1] if ranked else None,
+            pack_gaps(gaps), note,
+        ))  # fmt: skip
+        self.on_end(end - flight.due, error, answer.tokens)
+        if not warm:
+            number = item.index - self.plan.header.warm_up
+            for look, size in enumerate(self.plan.header.looks):
+                self._left[look] -= number < size
+
+    def _sweep(self, now: int) -> None:
+        self._swept = now
+        limit = round(self.target.timeout_s * 1e6)
+        while self.flights and self.flights[0].over:
+            self.flights.popleft()
+        for flight in list(self.flights):
+            if flight.over:
+                continue
+            if flight.lingers_to and now > flight.lingers_to:
+                self._finish(flight, now, flight.answer.verdict(), flight.answer.note())
+            elif now - flight.took > limit:
+                self._finish(flight, now, self._timeout(flight), flight.answer.note())
+        for connection in [one for one in self.idle if now - one.used > IDLE * 1e6]:
+            self._drop(connection)
+        self._quiet(now)
+        self.writer.silences(self._quiets)
+        self._quiets = []
+        self.writer.flush()
+        while self._look < len(self._left) and self._left[self._look] == 0:
+            self._look += 1
+            self.say({"look": self._look, "t": now / 1e6, "client": self.check.verdict()})
+        if now - self._ticked >= 1_000_000:
+            self._tick(now)
+
+    def _quiet(self, now: int) -> None:
+        """A silence that goes on is told in parts, so that the live reader sees it: the last part is the whole."""
+        if self.in_flight and now - self._quiet_since > 10 * QUIET_US:
+            self._quiets.append((self._quiet_since, now - self._quiet_since))
+
+    def _timeout(self, flight: Flight) -> str:
+        answer = flight.answer
+        if answer.error is not None:
+            return "error_event"
+        if flight.sent is None:
+            return "connect_timeout"
+        return "timeout_first" if answer.first_token < 0 else "timeout_total"
+
+    def _tick(self, now: int) -> None:
+        counts, ttft = self.counts, sorted(self.counts.ttft)
+        self._ticked, counts.ttft = now, []
+        self.say({
+            "tick": round(now / 1e6, 3), "sent": counts.sent, "done": counts.done, "failed": counts.failed,
+            "backlog": counts.backlog, "in_flight": self.in_flight, "tokens": counts.tokens,
+            "planned": self.plan.header.warm_up + self.plan.header.looks[min(self._granted, len(self._left) - 1)],
+            "ttft_p50_ms": ttft[len(ttft) // 2] / 1e3 if ttft else None,
+            "errors": counts.failed - counts.backlog,
+        })  # fmt: skip
+
+    def _over(self) -> bool:
+        if not (self._finished or (self._next is None)):
+            return False
+        return not self.in_flight or (self._drain_to is not None and self._now() >= self._drain_to)
+
+    def _end(self) -> None:
+        now = self._now()
+        for flight in list(self.flights):
+            if not flight.over:
+                self._finish(flight, now, CANCELLED, "the load was ended")
+        for connection in list(self.table.values()):
+            self._drop(connection)
+        self._sweep(now)
+        self._tick(now)
+
+
+class _Timer:
+    """A timerfd: epoll's own timeout is whole milliseconds."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self.fd: int = self._libc.timerfd_create(1, TFD_FLAGS)  # CLOCK_MONOTONIC
+        if self.fd < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_create")
+        self._set_to = -1
+
+    def set(self, at_ns: int) -> None:
+        if at_ns != self._set_to:
+            self._set_to = at_ns
+            self._libc.timerfd_settime(
+                self.fd, TFD_TIMER_ABSTIME, struct.pack("qqqq", 0, 0, *divmod(max(at_ns, 1), 10**9)), None
+            )
+
+    def clear(self) -> None:
+        try:
+            os.read(self.fd, 8)
+        except BlockingIOError:
+            return
+        self._set_to = -1
