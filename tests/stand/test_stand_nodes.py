@@ -211,3 +211,13 @@ def test_a_node_that_loses_power_is_not_ready_in_seconds_and_comes_back(
     until("the node is Ready again", lambda: ready(cluster, "gpu-2") == "True", 20)
     until("its devices are back", lambda: allocatable(cluster, "gpu-2") == "2", 20)
     running(cluster, pod(namespace, "two", gpus=1, nodeSelector={"kubernetes.io/hostname": "gpu-2"}))
+
+
+def test_a_partitioned_node_is_not_ready_while_its_pods_run_on(embedded: Running, cluster: Cluster, namespace: Object) -> None:
+    process = process_of(running(cluster, pod(namespace, nodeName="gpu-1")))
+    embedded.cut("gpu-1")
+    until("the node is known to be lost", lambda: ready(cluster, "gpu-1") == "Unknown", 12)
+    assert process.exists()
+    embedded.join("gpu-1")
+    until("the node is Ready again", lambda: ready(cluster, "gpu-1") == "True", 20)
+    assert process.exists()

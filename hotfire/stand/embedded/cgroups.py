@@ -16,6 +16,7 @@ from hotfire.stand.embedded import plan
 from hotfire.stand.embedded.patience import until
 
 ENABLED = plan.RUN / "controllers"  # v2: what we switched on in the root, to be switched off again
+NEEDED = ("cpu", "cpuset", "memory", "pids")  # kubelet and runc do not start a pod without them
 
 
 @cache
@@ -32,6 +33,18 @@ def hierarchies() -> Sequence[tuple[Path, str]]:
 def unified() -> bool:
     """True on pure v2."""
     return all(kind == "cgroup2" for _, kind in hierarchies())
+
+
+def lacking() -> list[str]:
+    """Controllers that are missing or may not be written to."""
+    there: set[str] = set()
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, where, kind, options, *_ = line.split()
+        if kind == "cgroup":
+            there.update(options.split(",") if os.access(where, os.W_OK) else ())
+        elif kind == "cgroup2" and os.access(where, os.W_OK):
+            there.update(Path(where, "cgroup.controllers").read_text().split())
+    return [name for name in NEEDED if name not in there]
 
 
 def _cpuset() -> Path:
@@ -81,11 +94,14 @@ def prepare(nodes: Sequence[str]) -> None:
 
 def _enable(folder: Path, remember: bool = False) -> None:
     have = set((folder / "cgroup.subtree_control").read_text().split())
-    wanted = set((folder / "cgroup.controllers").read_text().split()) & {"cpu", "cpuset", "memory", "pids", "io", "hugetlb"}
+    wanted = set((folder / "cgroup.controllers").read_text().split()) & {*NEEDED, "io", "hugetlb"}
     if remember and wanted - have:
         ENABLED.write_text(" ".join(sorted(wanted - have)))
     for controller in sorted(wanted - have):
-        (folder / "cgroup.subtree_control").write_text(f"+{controller}")
+        try:
+            (folder / "cgroup.subtree_control").write_text(f"+{controller}")
+        except OSError as error:
+            raise HarnessError(f"cgroup controller {controller} cannot be enabled in {folder}: {error.strerror}") from None
 
 
 def _weigh() -> None:

@@ -137,6 +137,14 @@ class Running:
         """Start a node that is off, as after a power cut: its disk is as it was, its memory and network are new."""
         _start_node(self.stand, self.stand.node(name))
 
+    def cut(self, name: str) -> None:
+        """Partition the node: it and its pods run on, and nobody reaches them nor they anybody."""
+        processes.command("ip", "link", "set", self.stand.node(name).link, "down")
+
+    def join(self, name: str) -> None:
+        """End the partition."""
+        processes.command("ip", "link", "set", self.stand.node(name).link, "up")
+
     def devices_unhealthy(self, name: str, *devices: str) -> None:
         """Make exactly these devices of the node unhealthy; none heals all."""
         folder = self.stand.unhealthy_dir(self.stand.node(name))
@@ -152,7 +160,7 @@ class Running:
             address = self.stand.node_dir(each) / "run" / "containerd" / "containerd.sock"
             processes.command(
                 str(self.stand.state / "bin" / "ctr"), "--address", str(address), "--namespace", "k8s.io",
-                "images", "import", str(archive),
+                "images", "import", str(archive), within=600,
             )  # fmt: skip
 
     @contextmanager

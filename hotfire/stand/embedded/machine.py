@@ -43,16 +43,16 @@ def _lacking() -> Iterator[str]:
     if os.geteuid() != 0:
         yield "root"
         return
-    if not cgroups.hierarchies():
-        yield "cgroups mounted under /sys/fs/cgroup"
+    if missing := cgroups.lacking():
+        yield f"cgroup controllers {', '.join(missing)}, writable"
     elif sum(map(len, cgroups.cpus())) < 2:
         yield "2 CPUs"
-    if missing := sorted({package for program, package in PROGRAMS.items() if not shutil.which(program, path=PATH)}):
-        yield f"Debian packages {' '.join(missing)} (`make packages`)"
+    if packages := sorted({package for program, package in PROGRAMS.items() if not shutil.which(program, path=PATH)}):
+        yield f"Debian packages {' '.join(packages)} (`make packages`)"
         return
-    isolate = ["unshare", "--net", "--mount", "--pid", "--fork", "true"]
+    isolate = ["unshare", "--net", "--mount", "--pid", "--fork", "ip", "link", "add", "hf0", "type", "bridge"]
     if subprocess.run(isolate, env={"PATH": PATH}, capture_output=True, check=False).returncode:
-        yield "the right to make network, mount and PID namespaces"
+        yield "the right to make network, mount and PID namespaces and a bridge"
 
 
 class Owner(BaseModel):

@@ -75,12 +75,15 @@ def recorded(pids: Path) -> Mapping[str, Process]:
     return found
 
 
-def command(*argv: str, stdin: str | None = None, check: bool = True) -> str:
-    """Run a short command, its stdout; HarnessError with its stderr when it fails."""
+def command(*argv: str, stdin: str | None = None, check: bool = True, within: float = 60) -> str:
+    """Run a short command, its stdout; HarnessError with its stderr when it fails or takes more than `within` seconds."""
     program = shutil.which(argv[0], path=PATH)
     if program is None:
         raise HarnessError(f"{argv[0]} is not installed")
-    done = subprocess.run([program, *argv[1:]], input=stdin, capture_output=True, text=True, check=False, timeout=60)
+    try:
+        done = subprocess.run([program, *argv[1:]], input=stdin, capture_output=True, text=True, check=False, timeout=within)
+    except subprocess.TimeoutExpired:
+        raise HarnessError(f"{' '.join(argv)}: not done in {within:g} s") from None
     if check and done.returncode:
         raise HarnessError(f"{' '.join(argv)}: {done.stderr.strip() or done.returncode}")
     return done.stdout
