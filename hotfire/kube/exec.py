@@ -5,6 +5,7 @@ on every ending but an exit code.
 """
 
 import json
+import socket
 import time
 import urllib.parse
 from collections.abc import Sequence
@@ -64,10 +65,10 @@ def run_in(
     try:
         return aside(session.run, deadline_s, f"exec in {pod}/{container}")
     except Interrupted:
-        session.close()
+        session.abandon()
         raise
     except Unreachable as error:
-        session.close()
+        session.abandon()
         return session.ended(None, error.message)
 
 
@@ -102,7 +103,7 @@ class _Session:
         except (WebSocketException, OSError, ValueError) as error:
             return self.ended(None, f"{self.what}: the connection broke: {type(error).__name__}: {error}")
         finally:
-            self.close()
+            self._close()
         return self._judge()
 
     def _send(self) -> None:
@@ -112,16 +113,19 @@ class _Session:
             self.client.close_channel(STDIN_CHANNEL)
 
     def _receive(self) -> None:
-        while time.monotonic() < self.deadline and sum(map(len, self.output.values())) < BIGGEST:
+        while True:
+            over = not self.client.is_open()  # asked before the last reading: reading one channel fills the others
             for channel in self.output:
                 self.output[channel] += self.client.read_channel(channel)
-            if not self.client.is_open():
+            if over or time.monotonic() >= self.deadline or sum(map(len, self.output.values())) > BIGGEST:
                 return
             self.client.update(timeout=min(STEP, max(0.0, self.deadline - time.monotonic())))
 
     def _judge(self) -> Ended:
         if not self.output[ERROR_CHANNEL]:
-            return self.ended(None, f"{self.what}: closed without an exit code")
+            return self.ended(
+                None, f"{self.what}: no exit code by the deadline, the end of the connection or {BIGGEST >> 20} MiB of output"
+            )
         try:
             status = json.loads(self.output[ERROR_CHANNEL])
         except ValueError:
@@ -132,13 +136,17 @@ class _Session:
         codes = [item["message"] for item in causes if item.get("reason") == "ExitCode"]
         if status.get("reason") == "NonZeroExitCode" and codes and codes[0].lstrip("-").isdigit():
             return self.ended(int(codes[0]), "")
-        return self.ended(None, f"{self.what}: {' '.join(str(status.get('message', status)).split())[:300]}")
+        return self.ended(None, f"{self.what}: {' '.join(str(status.get('message', status)).split())[:500]}")
 
     def ended(self, code: int | None, why: str) -> Ended:
         said, complained = (self.output[c].decode(errors="replace") for c in (STDOUT_CHANNEL, STDERR_CHANNEL))
         return Ended(code, said, complained, why)
 
-    def close(self) -> None:
-        if self.client is not None:
-            with suppress(WebSocketException, OSError, AttributeError):
-                self.client.close()
+    def abandon(self) -> None:
+        """From another thread: end the connection under the reader, which then closes it."""
+        if self.client is not None and (wire := getattr(self.client.sock, "sock", None)) is not None:
+            with suppress(OSError):
+                wire.shutdown(socket.SHUT_RDWR)
+
+    def _close(self) -> None:
+        self.client.sock.shutdown()  # the client's own close leaves the socket open once the server has said goodbye
