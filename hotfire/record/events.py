@@ -18,7 +18,7 @@ GENESIS = "0" * 64
 class Event(BaseModel):
     """Frozen, strict; `type` tells the kind."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")  # the writer spells them out
 
 
 class Opened(Event):
@@ -224,8 +224,25 @@ class Closed(Event):
 
 
 AnyEvent = Annotated[
-    Opened | Planned | Stage | Seen | Judged | Loaded | Gated | Faulted | Marked | Changed | Anchored | Snapshot | Deployed
-    | Decided | Proved | Restored | Told | Concluded | Closed,
+    Opened
+    | Planned
+    | Stage
+    | Seen
+    | Judged
+    | Loaded
+    | Gated
+    | Faulted
+    | Marked
+    | Changed
+    | Anchored
+    | Snapshot
+    | Deployed
+    | Decided
+    | Proved
+    | Restored
+    | Told
+    | Concluded
+    | Closed,
     Field(discriminator="type"),
 ]
 
