@@ -58,7 +58,7 @@ def bounds(
 
 def first(start: int, holds: Callable[[int], bool], most: int = 1_000_000) -> int | None:
     """The smallest n >= start with holds(n), which is monotone in n; None above most."""
-    high = start
+    high = start = max(start, 1)
     while not holds(high):
         if high >= most:
             return None
