@@ -43,7 +43,7 @@ def _document(path: Path) -> tuple[Document, str]:
         raw = path.read_bytes()
         text = raw.decode()
     except FileNotFoundError:
-        raise BadInput(f"{path}: no such file, a scenario file is expected") from None
+        raise BadInput(f"{path}: not found, a scenario file is expected") from None
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:

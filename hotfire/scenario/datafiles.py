@@ -1,0 +1,79 @@
+"""The JSONL files beside a scenario: golden cases and prompts. Every broken line is named as file:line:column."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hotfire.errors import BadInput
+
+
+def read_golden(path: Path) -> list[dict[str, Any]]:
+    """Cases {prompt, expect, max_tokens?}: `expect` must be found in the answer, so it may not be empty. Raises BadInput."""
+    return _read(path, {"prompt": str, "expect": str}, "golden case")
+
+
+def read_prompts(path: Path) -> list[dict[str, Any]]:
+    """Prompts {prompt, max_tokens?}. Raises BadInput."""
+    return _read(path, {"prompt": str}, "prompt")
+
+
+def _read(path: Path, texts: Mapping[str, type], what: str) -> list[dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        said = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise BadInput(f"{path}: {said}, a JSONL file of {what}s is expected") from None
+    rows: list[dict[str, Any]] = []
+    wrong: list[str] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, object_pairs_hook=_once)
+        except json.JSONDecodeError as error:
+            wrong.append(f"{path}:{number}:{error.colno}: not JSON: {error.msg}")
+            continue
+        except ValueError as error:  # a key twice
+            wrong.append(f"{path}:{number}:1: {error}")
+            continue
+        said = list(_wrong(row, texts, what))
+        wrong += [f"{path}:{number}:{_column(line, key)}: {text}" for key, text in said]
+        if not said:
+            rows.append(row)
+    if not rows and not wrong:
+        wrong = [f"{path}:1:1: empty, at least one {what} is expected"]
+    if wrong:
+        raise BadInput(*wrong)
+    return rows
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        raise ValueError(f"duplicate key {twice!r}, one of them is allowed")
+    return dict(pairs)
+
+
+def _wrong(row: object, texts: Mapping[str, type], what: str) -> Iterator[tuple[str, str]]:
+    allowed = [*texts, "max_tokens"]
+    if not isinstance(row, dict):
+        yield "", f"no {what}, an object with {', '.join(texts)} is expected"
+        return
+    for key in row:
+        if key not in allowed:
+            yield key, f"unknown key {key!r}, allowed: {', '.join(allowed)}"
+    for key in texts:
+        value = row.get(key)
+        if not isinstance(value, str) or not value.strip():
+            shown = "is missing" if key not in row else "is empty" if isinstance(value, str) else f"is {value!r}"
+            yield key, f"{key} {shown}, a text is expected"
+    tokens = row.get("max_tokens", 1)
+    if type(tokens) is not int or tokens < 1:
+        yield "max_tokens", f"max_tokens is {tokens!r}, a whole number of 1 or more is expected"
+
+
+def _column(line: str, key: str) -> int:
+    """Where a key stands in its line; 1 where it does not."""
+    return line.find(json.dumps(key)) + 1 or 1

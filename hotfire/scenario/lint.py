@@ -1,0 +1,340 @@
+"""What types cannot say: gates that no input can make fail, loads that decide nothing, names given twice. Needs no cluster.
+
+A gate that cannot fail is worse than none: it is read as a proof (facts: F3, F4, F6, F8). So each of these is refused.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from hotfire.errors import BadInput
+from hotfire.gates.statistics import Feasibility, can_decide, look_sizes, needs_requests
+from hotfire.scenario.datafiles import read_golden, read_prompts
+from hotfire.scenario.marks import Loc
+from hotfire.scenario.model import Load, Located, PullSecret, Scenario, Slo
+from hotfire.words import Gate, Mode
+
+Finding = tuple[Loc, str]
+EMBEDDING_RUNTIMES = ("llamacpp", "ollama", "tiny", "vllm")  # the contracts know; a test holds the two together
+TAINT = re.compile(r"[^=:\s]+(=[^=:\s]*)?:(NoSchedule|PreferNoSchedule|NoExecute)")
+LEAST_LEASE = 3.0  # seconds: a Lease counts in whole ones, and a third of it must outlast a slow API call
+SLACK = 1.2  # slots over what rate x timeout can hold in flight
+UTILISATION, HEADROOM = 0.7, 1.5  # what `plan` assumes of a candidate (facts: statistics, rule of thumb)
+
+
+def lint(located: Located) -> list[str]:
+    """Everything that is wrong, as `file:line:column: what, what is allowed`, in the order of the file; empty when fit."""
+    found = [finding for rule in RULES for finding in rule(located.scenario, located)]
+    ordered = sorted(found, key=lambda finding: _place(located, finding[0]))
+    lines = [f"{located.where(*loc)}: {text}" for loc, text in ordered]
+    return lines + _datafiles(located) + list(_replicas(located))
+
+
+def _place(located: Located, loc: Loc) -> tuple[int, int]:
+    line, column = located.where(*loc).rsplit(":", 2)[1:]
+    return int(line), int(column)
+
+
+def first_look(scenario: Scenario) -> int:
+    """Requests in the window at the first look: as written, or the fewest with which every deciding gate could PASS."""
+    load = scenario.load
+    if load is None:
+        return 0
+    if load.requests is not None:
+        return load.requests
+    if load.for_ is not None:
+        return max(1, math.floor(load.for_ * load.arrivals.rate))
+    least = [_least(slo, load) for slo in scenario.slos]
+    return max([count for count in least if count is not None], default=1)
+
+
+def _least(slo: Slo, load: Load) -> int | None:
+    if not 0 < slo.bad_share < 1:
+        return None
+    if slo.confidence == "none":
+        return math.ceil(1 / slo.bad_share - 1e-9)
+    return _feasible(slo, load, 1, 1).pass_at if 0 < slo.confidence < 1 else None
+
+
+def _feasible(slo: Slo, load: Load, requests: int, gates: int) -> Feasibility:
+    confidence = float(slo.confidence) if slo.confidence != "none" else 0.95
+    kind, rate = load.arrivals.kind, load.arrivals.rate
+    return can_decide(slo.bad_share, kind, requests, rate, confidence=confidence, required_gates=gates)
+
+
+# -- rules on the scenario ------------------------------------------------------------------------------------------
+
+
+def _goes_together(scenario: Scenario, located: Located) -> Iterator[Finding]:
+    if scenario.load is not None and not scenario.slos:
+        loc: Loc = ("slos",) if located.says("slos") else ("load",)
+        yield loc, "load without slos decides nothing, at least one objective is expected"
+    if scenario.load is None and scenario.slos:
+        yield ("slos",), "slos without load have nothing to be judged on, load is expected"
+    if scenario.load is None and scenario.faults:
+        yield ("faults",), "faults without load: no traffic would see the outage or its end, load is expected"
+    if scenario.slos and all(slo.gate is Gate.ADVISORY for slo in scenario.slos):
+        yield ("slos",), "slos are all advisory: nothing decides, at least one `gate: required` is expected"
+
+
+def _unique(scenario: Scenario, located: Located) -> Iterator[Finding]:
+    named: tuple[tuple[str, str, Sequence[str]], ...] = (
+        ("faults", "name", [fault.name for fault in scenario.faults]),
+        ("slos", "metric", [slo.id for slo in scenario.slos]),
+        ("secrets", "", [item.pull if isinstance(item, PullSecret) else item.id for item in scenario.secrets]),
+    )
+    for group, key, names in named:
+        for index, name in enumerate(names):
+            first = names.index(name)
+            if first < index:
+                loc: Loc = (group, index, key) if key else (group, index)
+                yield loc, f"two {group} are {name!r}, first at {located.where(group, first)}, one is allowed"
+    for key in ("workload", "service"):
+        names = [str(getattr(serves, key)) for serves in scenario.candidate.serves]
+        for index, name in enumerate(names):
+            if names.index(name) < index:
+                where = located.where("candidate", "serves", names.index(name), key)
+                yield ("candidate", "serves", index, key), f"{key} {name!r} serves twice, first at {where}, one is allowed"
+
+
+def _positive(scenario: Scenario, located: Located) -> Iterator[Finding]:
+    durations: list[tuple[Loc, float | None]] = [
+        (("reach", "max_age"), scenario.reach.max_age),
+        (("scheduling", "within"), scenario.scheduling.within if scenario.scheduling else None),
+        (("startup", "ready_within"), scenario.startup.ready_within),
+        (("behaviour", "timeout"), scenario.behaviour.timeout),
+        (("load", "timeout"), scenario.load.timeout if scenario.load else None),
+        (("load", "for"), scenario.load.for_ if scenario.load else None),
+        (("stall", "max"), scenario.stall.max),
+        (("rollback", "within"), scenario.rollback.within),
+        *((("faults", at, "serving_again_within"), item.serving_again_within) for at, item in enumerate(scenario.faults)),
+    ]
+    for loc, value in durations:
+        if value is not None and value <= 0:
+            yield loc, f"{loc[-1]} of 0s: nothing can be that fast, more than 0s is expected"
+    lease = scenario.lock.lease
+    if lease < LEAST_LEASE or lease != int(lease):
+        yield ("lock", "lease"), f"a lease of {lease:g}s, whole seconds from {LEAST_LEASE:g}s are expected"
+
+
+def _load(scenario: Scenario, located: Located) -> Iterator[Finding]:
+    load = scenario.load
+    if load is None:
+        return
+    if load.requests is not None and load.for_ is not None:
+        yield ("load", "for"), "requests and for both say when the first look is, one of them is expected"
+    needed = math.ceil(SLACK * load.arrivals.rate * load.timeout - 1e-9)
+    if load.arrivals.kind != "spaced" and load.slots is not None and load.slots < needed:
+        sum_ = f"{SLACK:g} x {load.arrivals.rate:g}/s x {load.timeout:g}s timeout = {needed}"
+        yield ("load", "slots"), f"{load.slots} slots would close the open loop, {sum_} or more are expected"
+    if 0 < load.timeout <= scenario.stall.max:
+        loc: Loc = ("stall", "max") if located.says("stall", "max") else ("load", "timeout")
+        limit, timeout = f"{scenario.stall.max:g}s", f"{load.timeout:g}s"
+        yield loc, f"no silence can fail it: requests end at the timeout of {timeout}, stall.max is {limit}, less is expected"
+
+
+def _gates(scenario: Scenario, located: Located) -> Iterator[Finding]:
+    for index, slo in enumerate(scenario.slos):
+        if scenario.load is not None:
+            for key, text in _gate(slo, scenario, scenario.load):
+                yield ("slos", index, key or slo.statistic), text
+
+
+def _gate(slo: Slo, scenario: Scenario, load: Load) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong). The first thing that makes the gate vacuous is enough."""
+    share, shown = slo.bad_share, f"{slo.metric} {slo.statistic} {slo.limit.text}"
+    if slo.confidence != "none" and not 0 < slo.confidence < 1:
+        yield "confidence", f"confidence of {slo.confidence:.0%}: no test has it, more than 0% and less than 100% is expected"
+        return
+    if slo.limit.value <= 0:
+        yield "", f"{shown}: no input can pass it, a limit above 0 is expected"
+        return
+    if share >= 1:
+        yield "", f"{shown}: no input can fail it, a share below 100% is expected"
+        return
+    if not slo.limit.is_share and slo.limit.value >= load.timeout:
+        yield "", f"{shown}: no answer can fail it, requests end at the timeout of {load.timeout:g}s, a lower limit is expected"
+    if slo.metric == "itl" and load.max_tokens < 2:
+        yield "metric", f"{shown}: an answer of one token has no gap, load.max_tokens of 2 or more is expected"
+    if slo.confidence == "none":
+        if slo.gate is Gate.REQUIRED and scenario.mode is not Mode.PROMOTE:
+            where = "confidence" if slo.confidence == "none" else ""
+            yield where, f"{shown}: a point estimate proves nothing, `gate: advisory` or a confidence such as 95% is expected"
+        least, most = _least(slo, load) or 0, look_sizes(first_look(scenario))[-1]
+        if most < least:
+            yield "", f"{shown}: {most} requests at most, an estimate of this share needs {least}"
+        return
+    gates = sum(other.gate is Gate.REQUIRED for other in scenario.slos)
+    found = _feasible(slo, load, first_look(scenario), gates)
+    for able, at, verb in ((found.can_pass, found.pass_at, "pass"), (found.can_fail, found.fail_at, "fail")):
+        if not able:
+            yield "", f"{shown}: no input can {verb} it with {found.requests[1]} requests at the last look, {_more(at, load)}"
+            return
+
+
+def _more(least: int | None, load: Load) -> str:
+    """What would be enough: requests to the last look, and their time."""
+    if least is None:
+        return "no number of requests would be enough"
+    first = next(count for count in range(max(1, least // 4), least + 1) if look_sizes(count)[-1] >= least)
+    return f"{least:,} are needed: `requests: {first}` or more ({_span(least / load.arrivals.rate)})"
+
+
+def _faults(scenario: Scenario, located: Located) -> Iterator[Finding]:
+    for index, fault in enumerate(scenario.faults):
+        if fault.errors.value >= 1:
+            yield (
+                ("faults", index, "errors"),
+                f"errors {fault.errors.text}: no input can fail it, a share below 100% is expected",
+            )
+
+
+def _mode(scenario: Scenario, located: Located) -> Iterator[Finding]:
+    if scenario.mode is not Mode.PROMOTE:
+        return
+    if scenario.users == "live" and not located.says("certified"):
+        yield ("mode",), "promote needs `certified: PATH/verdict.json`, or `certified: none`, which the certificate prints"
+    if scenario.keep:
+        yield ("keep",), "keep is for certify: promote ends exactly old or exactly new"
+    if scenario.stand.create:
+        yield ("stand", "create"), "create is for certify: promote goes to the namespace that serves"
+    if scenario.certified != "none":
+        text = _verdict(located.folder / scenario.certified)
+        if text:
+            yield ("certified",), text
+
+
+def _verdict(path: Path) -> str:
+    """Why this is no certificate to promote on; empty if it may be one (digest, age and SLOs are compared at open)."""
+    try:
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return f"{path} is not there, the verdict.json of a GO or none is expected"
+    except (OSError, ValueError) as error:
+        return f"{path} cannot be read ({error}), the verdict.json of a GO or none is expected"
+    verdict = data.get("verdict") if isinstance(data, dict) else None
+    return "" if verdict == "GO" else f"{path} says {verdict}, the verdict.json of a GO or none is expected"
+
+
+def _reach(scenario: Scenario, located: Located) -> Iterator[Finding]:
+    reach = scenario.reach
+    if reach.url is None:
+        return
+    parts = urlsplit(reach.url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.query:
+        yield ("reach", "url"), f"{reach.url!r} is no address, https://HOST[:PORT] without a path is expected"
+    elif (parts.scheme == "https") != reach.tls:
+        yield (
+            ("reach", "tls" if located.says("reach", "tls") else "url"),
+            f"{reach.url} does not go with tls: {str(reach.tls).lower()}",
+        )
+
+
+def _scheduling(scenario: Scenario, located: Located) -> Iterator[Finding]:
+    if scenario.scheduling is None:
+        return
+    for index, taint in enumerate(scenario.scheduling.tolerates):
+        if not TAINT.fullmatch(taint):
+            loc: Loc = ("scheduling", "tolerates", index)
+            yield loc, f"{taint!r} is no taint, KEY=VALUE:NoSchedule, :PreferNoSchedule or :NoExecute is expected"
+    for name, count in scenario.scheduling.devices.items():
+        if count < 1:
+            yield ("scheduling", "devices", name), f"{count} of {name}, 1 or more is expected"
+
+
+def _serves(scenario: Scenario, located: Located) -> Iterator[Finding]:
+    for index, serves in enumerate(scenario.candidate.serves):
+        if serves.api == "embeddings" and serves.runtime not in EMBEDDING_RUNTIMES:
+            text = f"{serves.runtime} has no embedding API, one of {', '.join(EMBEDDING_RUNTIMES)} is expected"
+            yield ("candidate", "serves", index, "api"), text
+
+
+RULES: tuple[Callable[[Scenario, Located], Iterator[Finding]], ...] = (
+    _goes_together, _unique, _positive, _load, _gates, _faults, _mode, _reach, _scheduling, _serves,
+)  # fmt: skip
+
+
+# -- the files beside it --------------------------------------------------------------------------------------------
+
+
+def _datafiles(located: Located) -> list[str]:
+    named: tuple[tuple[Loc, str | None, Callable[[Path], object]], ...] = (
+        (("behaviour", "golden"), located.scenario.behaviour.golden, read_golden),
+        (("load", "prompts"), located.scenario.load.prompts if located.scenario.load else None, read_prompts),
+    )
+    lines: list[str] = []
+    for loc, name, read in named:
+        if name is None:
+            continue
+        if not (located.folder / name).is_file():
+            lines.append(f"{located.where(*loc)}: {located.folder / name} is not there, a JSONL file is expected")
+            continue
+        try:
+            read(located.folder / name)
+        except BadInput as bad:
+            lines += bad.lines
+    return lines
+
+
+def _replicas(located: Located) -> Iterator[str]:
+    served = {(serves.kind, serves.name) for serves in located.scenario.candidate.serves}
+    for item, source in zip(located.objects, located.sources, strict=True):
+        data: Any = item
+        if (data["kind"], data["metadata"]["name"]) in served and data["spec"].get("replicas") == 0:
+            name = f"{data['kind']} {data['metadata']['name']}"
+            yield f"{source}: {name} asks for 0 replicas and serves nothing, 1 or more is expected"
+
+
+# -- plan -----------------------------------------------------------------------------------------------------------
+
+
+def plan(located: Located) -> list[str]:
+    """What the scenario's load can decide, with how many requests and how long, then how long the rest may take."""
+    scenario, load = located.scenario, located.scenario.load
+    lines: list[str] = []
+    if load is not None:
+        sizes = look_sizes(first_look(scenario))
+        rate = load.arrivals.rate
+        looks = f"looks at {', '.join(f'{size:,}' for size in sizes)} requests"
+        lines.append(f"load: {load.arrivals.text}, {looks}: {_span(sizes[0] / rate)} to {_span(sizes[-1] / rate)}")
+        if load.arrivals.kind == "spaced":
+            lines.append("      spaced: one request at a time, this measures unloaded latency")
+        lines += [_decides(slo, scenario, load) for slo in scenario.slos]
+    for fault in scenario.faults:
+        asked = "" if scenario.permits(fault.family) else f", NOT_RUN: promote without consent: [{fault.family}]"
+        lines.append(f"fault {fault.name}: {fault.family}, serving again within {_span(fault.serving_again_within)}{asked}")
+    if load is not None and not scenario.permits("load"):
+        lines.append("load: NOT_RUN: promote without consent: [load]")
+    lines.append(f"way back: within {_span(scenario.rollback.within)}, watched for {_span(scenario.rollback.soak)} after")
+    bounds = [scenario.startup.ready_within, *(fault.serving_again_within for fault in scenario.faults), scenario.rollback.soak]
+    most = sum(bounds) + (look_sizes(first_look(scenario))[-1] / load.arrivals.rate if load else 0)
+    return [*lines, f"at most about {_span(most)} to a GO, with every bound used up"]
+
+
+def _decides(slo: Slo, scenario: Scenario, load: Load) -> str:
+    rate, shown = load.arrivals.rate, f"  {slo.metric} {slo.statistic} {slo.limit.text} ({slo.gate}"
+    if slo.confidence == "none":
+        return f"{shown}, point estimate): needs {_least(slo, load)} requests, proves nothing"
+    found = _feasible(slo, load, first_look(scenario), sum(other.gate is Gate.REQUIRED for other in scenario.slos))
+    if not (found.can_pass and found.can_fail):
+        return f"{shown}, {slo.confidence:.0%}): cannot decide, see `hotfire lint`"
+    easy, hard = needs_requests(
+        slo.bad_share, load.arrivals.kind, confidence=slo.confidence, headroom=HEADROOM, utilisation=UTILISATION
+    )
+    can = f"can pass from {found.pass_at:,} requests ({_span((found.pass_at or 0) / rate)}), fail from {found.fail_at:,}"
+    if load.arrivals.kind == "spaced":
+        return f"{shown}, {slo.confidence:.0%}): {can}; with two bad passes from {hard:,}"
+    said = [f"{count:,} ({_span(count / rate)})" if count else "more than 50,000" for count in (easy, hard)]
+    assumed = f"at {UTILISATION:g} of capacity with {HEADROOM:g}x headroom"
+    return f"{shown}, {slo.confidence:.0%}): {can}; a sound candidate {assumed} needs {said[0]} to {said[1]}"
+
+
+def _span(seconds: float) -> str:
+    """2 s, 90 s, 4.2 min, 1.7 h."""
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
