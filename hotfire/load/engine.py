@@ -88,7 +88,8 @@ class Engine:
         self._next: Item | None = None
         self._prompts = plan.prompts()
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self._secrets = [value for value in headers.values() if len(value) > 3]
+words = (word for value in headers.values() for word in (value, value.split()[-1] if value else ""))
+        self._secrets = [word for word in words if len(word) > 3]  # the token alone, too: "Bearer" is no secret
         self._left = list(plan.header.looks)  # requests of each look that have not ended
         self._look = 0  # looks that have ended
         self._granted = 0  # the look up to which requests may be sent
@@ -324,10 +325,10 @@ class Engine:
         counts.backlog += error == BACKLOG
         for secret in self._secrets:
             note = note.replace(secret, "***")
-        warm = item.index < self.plan.header.warm_up
+        number = item.index - self.plan.header.warm_up
         ranked = sorted(gaps)
         self.writer.add((
-            item.index, int(warm), flight.due, flight.took, flight.sent, flight.connected,
+            number, int(number < 0), flight.due, flight.took, flight.sent, flight.connected,
             *(None if at < 0 else at for at in (answer.head_at, answer.first_byte, answer.first_token, answer.last_token)),
             end, answer.tokens, answer.usage, answer.status, error, answer.finish,
             answer.headers.get(self.target.served_by, ""), self._rid(item), int(flight.reused), answer.coalesced,
@@ -335,8 +336,7 @@ class Engine:
             pack_gaps(gaps), note,
         ))  # fmt: skip
         self.on_end(end - flight.due, error, answer.tokens)
-        if not warm:
-            number = item.index - self.plan.header.warm_up
+        if number >= 0:
             for look, size in enumerate(self.plan.header.looks):
                 self._left[look] -= number < size
 

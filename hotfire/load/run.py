@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
@@ -19,7 +20,7 @@ from typing import IO, Any, Self
 from hotfire.errors import HarnessError, Unjudged
 from hotfire.kube.wait import SLICE, check_interrupt
 from hotfire.load.marks import Mark, Window
-from hotfire.load.plan import Plan
+from hotfire.load.plan import Plan, load
 from hotfire.load.samples import Collector, Samples, Tail
 from hotfire.load.target import Target
 from hotfire.words import Reason
@@ -72,6 +73,7 @@ class LoadRun:
         self._heard: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._tail, self._collector = Tail(out / "samples.jsonl.gz"), Collector()
         self._on_tick: Callable[[Progress], None] | None = None
+        self._listener: threading.Thread | None = None
 
     @classmethod
     def start(
@@ -86,10 +88,12 @@ class LoadRun:
     ) -> Self:
         """Spawn the carrier and wait until the load began. headers: sent with each request; they travel by pipe alone.
 
-        out: a folder of this load's own, made if missing. Raises HarnessError when the carrier does not come up.
+        out: a folder of this load's own, made if missing. Raises BadInput when the plan file
+        was changed, HarnessError when the carrier does not come up.
         """
         if threading.current_thread() is not threading.main_thread():
             raise HarnessError("a load is started by the main thread: its death signal is tied to the thread that spawns it")
+        load(plan.path, plan.digest)
         out.mkdir(parents=True, exist_ok=True)
         log = (out / "carrier.log").open("wb")
         try:
@@ -101,7 +105,8 @@ class LoadRun:
             log.close()
         run = cls(plan, target, out, process)
         run._on_tick = on_tick
-        threading.Thread(target=_listen, args=(process.stdout, run._heard), daemon=True).start()
+        run._listener = threading.Thread(target=_listen, args=(process.stdout, run._heard), daemon=True)
+        run._listener.start()
         run._tell({"headers": dict(headers or {})})
         try:
             run._until(lambda: run.t0 > 0, START_WITHIN, "began")
@@ -140,6 +145,7 @@ class LoadRun:
             self._tell({"stop": drain_s})
             self._until(lambda: self.ended is not None, drain_s + SLACK, "ended")
             self._process.wait(SLACK)
+            self._close()
         if self.ended is None:
             raise HarnessError("the carrier did not end")
         return self.ended
@@ -148,6 +154,7 @@ class LoadRun:
         """End the carrier at once, whatever is in flight; what it had flushed stays readable."""
         self._process.kill()
         self._process.wait()
+        self._close()
 
     def __enter__(self) -> Self:
         return self
@@ -155,6 +162,7 @@ class LoadRun:
     def __exit__(self, *exc: object) -> None:
         if self._process.poll() is None:
             self.kill()
+        self._close()
 
     # --- what happened
 
@@ -245,6 +253,13 @@ class LoadRun:
                 said["t"], said["client"],
             )  # fmt: skip
 
+    def _close(self) -> None:
+        if self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.close()
+        if self._listener is not None:
+            self._listener.join(SLACK)
+
     def _last_words(self) -> str:
         lines = (self.out / "carrier.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return lines[-1][:300] if lines else "it said nothing"
@@ -260,8 +275,9 @@ class LoadRun:
 
 
 def _listen(stdout: IO[bytes], heard: "queue.SimpleQueue[dict[str, Any] | None]") -> None:
-    for line in stdout:
-        heard.put(json.loads(line))
+    with stdout:
+        for line in stdout:
+            heard.put(json.loads(line))
     heard.put(None)
 
 

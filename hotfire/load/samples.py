@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 COLUMNS = (
-    "i",  # index in the plan
+    "i",  # index in the plan, from the first that counts: negative in the warm-up
     "warm",  # 1: sent and not counted
     "due", "took", "sent", "conn", "hdr", "fb", "ft", "lt", "end",  # due .. first byte, first and last token, end
     "n",  # token events seen
@@ -147,7 +147,7 @@ class Samples:
     def counted(self, first: int | None = None) -> Samples:
         """Without warm-up; only the first so many of the plan, when given: the window of a look."""
         kept = self.where(self.warm == 0)
-        return kept if first is None else kept.where(kept.i < (kept.i.min() if len(kept) else 0) + first)
+        return kept if first is None else kept.where(kept.i < first)
 
     def is_error(self, *classes: str) -> NDArray[np.bool_]:
         """(n,) whether the request failed with one of these classes; with any, when none is named."""

@@ -1,0 +1,126 @@
+"""Each way an answer can go wrong ends in time with its own error class, through a real socket and the real carrier."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hotfire.errors import BadInput
+from hotfire.load.plan import Plan, Prompt, draw
+from hotfire.load.run import LoadRun
+from hotfire.load.samples import Samples
+from hotfire.load.target import Target
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nX-Served-By: pod-1\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
+
+
+TOKEN = chunk(b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":null}]}\n\n')
+LAST = chunk(b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n')
+DONE, END = chunk(b"data: [DONE]\n\n"), b"0\r\n\r\n"
+WHOLE = HEAD + TOKEN + TOKEN + LAST + DONE + END
+SCRIPTS: dict[str, tuple[list[bytes | float], str]] = {
+    "a whole answer": ([HEAD, 0.05, TOKEN, 0.05, TOKEN, LAST, DONE, END], ""),
+    "bytes one by one": ([WHOLE[i : i + 1] for i in range(len(WHOLE))], ""),
+    "an end marker and no end of the framing": ([HEAD + TOKEN + LAST + DONE, 1.2], ""),
+    "never answers": ([5.0], "timeout_first"),
+    "a head and nothing more": ([HEAD, 5.0], "timeout_first"),
+    "stalls in the middle": ([HEAD + TOKEN, 5.0], "timeout_total"),
+    "streams for ever": ([HEAD, *[TOKEN, 0.02] * 200], "timeout_total"),
+    "reset before anything": ([-1.0], "reset_before_first"),
+    "reset in the middle": ([HEAD + TOKEN, 0.1, -1.0], "reset_mid_stream"),
+    "an error event": ([HEAD + TOKEN + chunk(b'data: {"error":{"message":"key sesame"}}\n\n') + DONE + END], "error_event"),
+    "an instant nothing": ([b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"], "empty"),
+    "no end marker": ([HEAD + TOKEN + LAST + END], "no_done"),
+    "unknown path": ([b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot found"], "http_4xx"),
+    "overload": ([b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n"], "http_429"),
+    "broken": ([b"HTTP/1.1 503 Oh\r\nContent-Length: 0\r\n\r\n"], "http_5xx"),
+    "another protocol": ([b"220 mail.example ESMTP\r\n\r\n"], "bad_answer"),
+}
+
+
+@pytest.fixture(scope="module")
+def ran(scripted: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """One load in which every request meets another script; `names[i]` is the script of request i."""
+    folder = tmp_path_factory.mktemp("errors")
+    server = scripted({name: script for name, (script, _) in SCRIPTS.items()})
+    plan = draw(folder / "plan.jsonl", "constant 20/s", [Prompt(name, name) for name in SCRIPTS], [len(SCRIPTS)])
+    target = Target(server.url, "chat", "m", timeout_s=2.0)
+    with LoadRun.start(plan, target, folder / "out", headers={"Authorization": "Bearer sesame"}) as load:
+        samples, ended = load.wait_look(1), load.stop()
+    names = [item.prompt for item in plan.items()]
+    yield SimpleNamespace(samples=samples, names=names, ended=ended, server=server, out=folder / "out")
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_each_failure_has_its_class_and_no_good_latency(ran: SimpleNamespace, name: str) -> None:
+    row, error = ran.names.index(name), SCRIPTS[name][1]
+    assert ran.samples.names["err"][ran.samples.err[row]] == error
+    assert all(np.isfinite(ran.samples.latency(metric)[row]) == (error == "") for metric in ("ttft", "itl", "e2e"))
+
+
+def test_everything_ends_within_the_timeout(ran: SimpleNamespace) -> None:
+    assert (ran.samples.end - ran.samples.took).max() < 2.5
+
+
+def test_the_key_is_sent_and_never_written(ran: SimpleNamespace) -> None:
+    assert all("Authorization: Bearer sesame" in head for head in ran.server.heads)
+    assert not any(b"sesame" in path.read_bytes() for path in ran.out.iterdir() if path.suffix != ".gz")
+    assert not any("sesame" in str(row) for row in rows(ran.ended.samples))
+
+
+def test_who_answered_is_read_from_the_header(ran: SimpleNamespace) -> None:
+    row = ran.names.index("a whole answer")
+    assert ran.samples.names["by"][ran.samples.by[row]] == "pod-1"
+
+
+def test_a_client_among_failures_is_still_sound(ran: SimpleNamespace) -> None:
+    assert ran.ended.client["sound"], ran.ended.client["cause"]
+
+
+def rows(path: Path) -> list[Any]:
+    from hotfire.load.samples import Tail
+
+    return list(Tail(path).rows())
+
+
+def one_load(plan: Plan, url: str, out: Path, **options: Any) -> Samples:
+    with LoadRun.start(plan, Target(url, "chat", "m", **{"timeout_s": 2.0, **options}), out) as load:
+        return load.wait_look(1)
+
+
+@pytest.mark.parametrize(("url", "error"), [("http://127.0.0.1:1", "connect_refused"), ("http://no-such-host.invalid", "dns")])
+def test_an_unreachable_target_fails_every_request(planned: Callable[..., Plan], tmp_path: Path, url: str, error: str) -> None:
+    samples = one_load(planned("constant 50/s", 10), url, tmp_path / "out")
+    assert samples.errors() == {error: 10}
+    assert samples.bad("ttft", 1e9).all()
+
+
+def test_a_plain_server_behind_https_is_a_tls_error(
+    scripted: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    server = scripted({})
+    samples = one_load(planned("constant 50/s", 4), server.url.replace("http:", "https:"), tmp_path / "out", timeout_s=1.0)
+    assert samples.errors() == {"tls": 4}
+
+
+def test_a_changed_plan_never_starts(planned: Callable[..., Plan], tmp_path: Path) -> None:
+    plan = planned("constant 50/s", 4)
+    plan.path.write_text(plan.path.read_text().replace("hello", "other"))
+    with (
+        pytest.raises(BadInput, match="was changed"),
+        LoadRun.start(plan, Target("http://127.0.0.1:1", "chat", "m"), tmp_path / "o"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:80", "ftp://x", "http://"])
+def test_a_target_that_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(BadInput):
+        Target(url, "chat", "m")
