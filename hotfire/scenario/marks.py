@@ -82,6 +82,8 @@ def _read(text: str, loader: type[yaml.SafeLoader]) -> Iterator[Document]:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         said = ", ".join(part for part in (error.context, error.problem) if part)
+        if error.problem == "mapping values are not allowed here":
+            said += " (a value that holds `: ` needs quotes)"
         yield Document(wrong=[(line, column, f"not YAML: {said}")])
         return
     except yaml.YAMLError as error:

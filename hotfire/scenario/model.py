@@ -164,7 +164,7 @@ class Slo(Model):
     """One objective on the load: exactly one statistic."""
 
     metric: Literal["ttft", "itl", "e2e", "errors"] = Field(
-        description="first token, worst gap between tokens of a request, whole answer; or the share of failed requests"
+        description="first token, 99th-percentile gap between a request's tokens, whole answer; or the share of failed requests"
     )
     p50: Limit | None = Field(None, description="half of all requests are faster; failed ones count as infinitely slow")
     p80: Limit | None = Field(None, description="80 of 100 are")
