@@ -34,7 +34,7 @@ from hotfire.kube.errors import (
     Unreachable,
     refused,
 )
-from hotfire.kube.wait import pause
+from hotfire.kube.wait import aside, pause
 
 __all__ = [
     "JSON",
@@ -306,16 +306,21 @@ class Cluster:
         limit: int = BIGGEST,
     ) -> tuple[str, Mapping[str, str]]:
         what = what or f"{method} {path}"
+        again = method == "GET" if repeat is None else repeat
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         wait = 0.1
+
+        def once() -> tuple[str, Mapping[str, str]]:
+            left = max(0.05, deadline - time.monotonic())
+            response = self._send(method, path, body, query, content_type, urllib3.Timeout(total=left), what)
+            return _read(response, deadline, limit, what), response.headers
+
         while True:
             try:
-                left = max(0.05, deadline - time.monotonic())
-                response = self._send(method, path, body, query, content_type, urllib3.Timeout(total=left), what)
-                return _read(response, deadline, limit, what), response.headers
+                # a write is never abandoned half way for a signal: nobody would know whether it happened
+                return aside(once, deadline - time.monotonic() + 0.1, what) if again else once()
             except ApiError as error:
-                again = error.passing and error.status != 410 and (method == "GET" if repeat is None else repeat)
-                if not again or time.monotonic() + wait >= deadline:
+                if not again or not error.passing or error.status == 410 or time.monotonic() + wait >= deadline:
                     raise
             pause(wait)
             wait = min(2 * wait, 1.0)

@@ -29,11 +29,13 @@ def read_log(
         "tailLines": "" if tail is None else str(tail),
     }  # fmt: skip
     try:
-        return cluster.text("GET", cluster.path(Ref.of(pod), "log"), query, limit=limit, timeout=timeout)
+        text = cluster.text("GET", cluster.path(Ref.of(pod), "log"), query, limit=limit, timeout=timeout)
     except Invalid as error:
         if any(said in error.message for said in ("is waiting to start", "not found", "is not available", "is terminated")):
             return None
         raise
+    # the kubelet's answer, with status 200, for a dead container whose log it has thrown away
+    return None if text.startswith("unable to retrieve container logs for ") else text
 
 
 def read_logs(cluster: Cluster, pod: Object, *, tail: int | None = None, limit: int = BIGGEST) -> Mapping[str, str]:

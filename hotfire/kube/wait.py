@@ -94,10 +94,12 @@ class Late(Breach):
 
 
 def aside(call: Callable[[], T], within: float, what: str) -> T:
-    """Run a call that may block in a daemon thread, while this one looks at the flag.
+    """Run a call that may block in a daemon thread, while the main thread looks at the flag; elsewhere just run it.
 
     Its exceptions are raised here; Unreachable after `within` seconds, when the thread is left to itself.
     """
+    if threading.current_thread() is not threading.main_thread():
+        return call()
     answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
     def run() -> None:

@@ -111,6 +111,19 @@ def test_an_interrupt_ends_a_wait_within_250_ms(cluster: Cluster, namespace: str
     assert interrupted() and ended - stamps[0] < 0.25
 
 
+def test_an_interrupt_ends_a_read_of_a_deaf_server_within_250_ms(control_plane, cluster: Cluster, namespace: str) -> None:
+    control_plane.freeze_api()
+    timer = later(0.5, interrupt)
+    try:
+        began = time.monotonic()
+        with pytest.raises(Interrupted):
+            cluster.get(Ref("v1", "Namespace", "", namespace))
+        assert time.monotonic() - began < 0.5 + 0.25
+    finally:
+        control_plane.thaw_api()
+        timer.join()
+
+
 def test_the_way_back_is_shielded_from_the_flag_it_follows(cluster: Cluster, namespace: str) -> None:
     cluster.create(config_map(namespace, done="yes"))
     interrupt()

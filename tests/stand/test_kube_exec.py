@@ -12,7 +12,7 @@ from hotfire.kube.events import EventWatch
 from hotfire.kube.exec import run_in
 from hotfire.kube.logs import read_log, read_logs
 from hotfire.kube.pods import containers, digests, fits, grade
-from hotfire.kube.wait import Late, wait_for
+from hotfire.kube.wait import Late, pause, wait_for
 from hotfire.stand.embedded import plan
 from hotfire.words import Grade
 
@@ -102,10 +102,16 @@ def test_a_crash_leaves_its_log_its_reason_and_its_events(cluster: Cluster, name
             return pod if pod and containers(pod)[0].reason == "CrashLoopBackOff" else None
 
         pod = wait_for(cluster, "it crashes twice", "v1", "Pod", space, until=crashed, deadline_s=40)
-        reasons = {item["reason"] for item in events.about(pod["metadata"]["uid"])}
+        for _ in range(50):  # events come after the status they speak of
+            reasons = {item["reason"] for item in events.about(pod["metadata"]["uid"])}
+            if {"Scheduled", "Started"} <= reasons:
+                break
+            pause(0.1)
     seen = grade(pod)
     assert seen.grade is Grade.DEGRADED and "Error, exit code 4, after" in seen.why
-    assert "life" in (read_log(cluster, pod, "main", previous=True) or "") and {"Scheduled", "Started"} <= reasons
+    log = read_log(cluster, pod, "main", previous=True)
+    assert log is not None and "life" in log
+    assert {"Scheduled", "Started"} <= reasons
     bundle = collect(cluster, space, tmp_path, str)
     assert "life" in (tmp_path / "one.main.previous.log").read_text() and bundle.seconds < 15 and not bundle.left_out
     assert "cpu-1" in (tmp_path / "nodes.txt").read_text()
