@@ -33,7 +33,8 @@ def test_a_second_stand_is_refused_in_one_line_that_names_the_holder(embedded: R
     told = command("up", "--name", "second")
     assert told.returncode == 4
     assert len(told.stderr.splitlines()) == 1
-    assert f"'{embedded.stand.name}' runs on this machine (pid" in told.stderr and "since" in told.stderr
+    api = processes.recorded(embedded.stand.state / "pids")["apiserver"]
+    assert f"'{embedded.stand.name}' runs on this machine (pid {api.pid}, since " in told.stderr
 
 
 def test_status_tells_nodes_and_memory(embedded: Running) -> None:
@@ -81,6 +82,19 @@ def test_up_starts_over_what_a_killed_up_left(bare: None, moment: str) -> None:
     with found.api() as api:
         assert api.nodes() == {"gpu-1": True, "gpu-2": True, "cpu-1": True}
     lifecycle.down(ALONE)
+    assert before.changes(Machine.look()) == []
+
+
+@pytest.mark.destructive
+def test_down_ends_what_a_killed_down_began(bare: None) -> None:
+    before = Machine.look()
+    lifecycle.up(ALONE)
+    argv = [sys.executable, "-m", "hotfire.stand.commands", "down", "--name", ALONE.name]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        until("it has begun", lambda: (found := machine.owner()) and found.phase == "stopping", 10, every=0.001)
+        child.send_signal(signal.SIGKILL)
+    assert len(before.changes(Machine.look())) > 10
+    assert lifecycle.down(ALONE)
     assert before.changes(Machine.look()) == []
 
 

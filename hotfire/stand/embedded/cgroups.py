@@ -170,6 +170,19 @@ def kill_all(within: float = 10.0) -> None:
     until("the stand's processes are gone", sweep, within, every=0.02)
 
 
+def reset(node: str) -> None:
+    """Remove what the pods of a node that is off left: its next kubelet would try for seconds to read each of them.
+
+    The kubelet's own `kubepods` stays: on v1 a kubelet that makes it anew wants all CPUs for it and is refused.
+    """
+    for own in ours():
+        home = own / "pods" / node
+        folders = [p for p in home.rglob("*") if p.is_dir() and any(x.startswith("pod") for x in p.relative_to(home).parts)]
+        for folder in sorted(folders, key=lambda p: -len(p.parts)):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
 def remove(within: float = 5.0) -> None:
     """Remove every folder; a v1 memory group stays busy for a moment after its last process."""
 

@@ -183,14 +183,16 @@ def up(stand: Stand, wait_s: float = 0, say: Say = lambda _: None) -> Running:
     files = build.binaries(stand.binaries, say)
     with machine.held(stand, wait_s, say) as alive:
         began = time.monotonic()
-        if alive is None or alive.phase != "up" or not _serves(stand):
+        fresh = alive is None or alive.phase != "up" or not _serves(stand)
+        if fresh:
             if machine.remains():
                 say("clearing what an earlier stand left")
                 _clear()
             machine.declare(stand, "starting")
             _start(stand, files, say)
         running = _complete(stand, say)
-        machine.declare(stand, "up")
+        if fresh:
+            machine.declare(stand, "up")
         say(f"stand {stand.name} is up in {time.monotonic() - began:.1f} s")
     return running
 
@@ -236,6 +238,7 @@ def _start_node(stand: Stand, each: Node) -> None:
     there = processes.recorded(stand.state / "pids").get(name)
     if there is None or not there.alive:
         if there is not None:
+            cgroups.reset(each.name)
             network.attach(each, stand.nodes)
             home = stand.node_dir(each)
             shutil.rmtree(home / "run")

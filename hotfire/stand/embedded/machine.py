@@ -56,7 +56,7 @@ def _lacking() -> Iterator[str]:
 
 
 class Owner(BaseModel):
-    """Who holds the machine. pid and start: the command that starts or stops the stand, or started it."""
+    """Who holds the machine. pid and start: the command that starts or stops the stand; once up, its API server."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -89,9 +89,9 @@ def owner() -> Owner | None:
 
 def declare(stand: Stand, phase: Phase) -> None:
     """Record that `stand` holds the machine now; replaced in one step, so a reader never sees half of it."""
-    me = Process.of(os.getpid())
-    record = Owner(name=stand.name, phase=phase, pid=me.pid, start=me.start, since=time.strftime("%Y-%m-%d %H:%M:%S"))
-    fresh = OWNER.with_suffix(f".{me.pid}")
+    who = recorded(stand.state / "pids")["apiserver"] if phase == "up" else Process.of(os.getpid())
+    record = Owner(name=stand.name, phase=phase, pid=who.pid, start=who.start, since=time.strftime("%Y-%m-%d %H:%M:%S"))
+    fresh = OWNER.with_suffix(f".{os.getpid()}")
     fresh.write_text(json.dumps(record.model_dump()))
     fresh.replace(OWNER)
 

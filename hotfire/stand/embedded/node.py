@@ -104,7 +104,7 @@ disabled_plugins = [
   address = "/run/containerd/containerd.sock"
 [plugins."io.containerd.cri.v1.images"]
   snapshotter = "overlayfs"
-  max_concurrent_downloads = 2
+  use_local_image_pull = true
   [plugins."io.containerd.cri.v1.images".pinned_images]
     sandbox = "{plan.PAUSE}"
   [plugins."io.containerd.cri.v1.images".registry]
