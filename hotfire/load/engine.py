@@ -88,7 +88,7 @@ class Engine:
         self._next: Item | None = None
         self._prompts = plan.prompts()
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-words = (word for value in headers.values() for word in (value, value.split()[-1] if value else ""))
+        words = (word for value in headers.values() for word in (value, value.split()[-1] if value else ""))
         self._secrets = [word for word in words if len(word) > 3]  # the token alone, too: "Bearer" is no secret
         self._left = list(plan.header.looks)  # requests of each look that have not ended
         self._look = 0  # looks that have ended
