@@ -202,6 +202,13 @@ class Restored(Event):
     settled_s: float
 
 
+class Signalled(Event):
+    """A signal asked the run to stop: whatever follows, the verdict is INCONCLUSIVE at best."""
+
+    type: Literal["signalled"] = "signalled"
+    signal: str
+
+
 class Told(Event):
     """A line for people."""
 
@@ -240,6 +247,7 @@ AnyEvent = Annotated[
     | Decided
     | Proved
     | Restored
+    | Signalled
     | Told
     | Concluded
     | Closed,

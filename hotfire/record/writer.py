@@ -24,13 +24,14 @@ from hotfire.record.events import (
     Entry,
     Event,
     Planned,
+    Signalled,
     Stage,
     chain_hash,
 )
 from hotfire.record.redactor import Redactor
 
 EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
-DURABLE = (Planned, Changed, Anchored, Decided, Concluded, Closed)  # on disk before anything is done because of them
+DURABLE = (Planned, Changed, Anchored, Signalled, Decided, Concluded, Closed)  # on disk before anything is done because of them
 Clock = Callable[[], tuple[datetime, float]]
 
 
