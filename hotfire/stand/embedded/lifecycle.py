@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import httpx
 from pydantic import BaseModel, ConfigDict
@@ -87,10 +88,12 @@ class Api:
         self._http.close()
 
 
-def _ready(item: Mapping[str, object]) -> bool:
-    status = item["status"]
-    conditions = status.get("conditions", []) if isinstance(status, dict) else []
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+def _ready(item: Mapping[str, Any]) -> bool:
+    """Ready, and the scheduler may use it: the taint of a node not ready outlives the condition for a moment."""
+    taints = (taint["key"] for taint in item["spec"].get("taints", []))
+    conditions = item["status"].get("conditions", [])
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    return ready and not any(key.startswith("node.kubernetes.io/") for key in taints)
 
 
 @dataclass(frozen=True)
