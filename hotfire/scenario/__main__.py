@@ -28,4 +28,5 @@ def main(what: str, check: bool) -> None:
         sys.exit(1)
 
 
-main(prog_name="python -m hotfire.scenario")
+if __name__ == "__main__":
+    main(prog_name="python -m hotfire.scenario")

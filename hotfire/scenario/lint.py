@@ -60,6 +60,11 @@ def _least(slo: Slo, load: Load) -> int | None:
     return _feasible(slo, load, 1, 1).pass_at if 0 < slo.confidence < 1 else None
 
 
+def _deciding(scenario: Scenario) -> int:
+    """Gates that share the error budget of FAIL; an advisory one alone is judged as if it were one of them."""
+    return max(1, sum(slo.gate is Gate.REQUIRED for slo in scenario.slos))
+
+
 def _feasible(slo: Slo, load: Load, requests: int, gates: int) -> Feasibility:
     confidence = float(slo.confidence) if slo.confidence != "none" else 0.95
     kind, rate = load.arrivals.kind, load.arrivals.rate
@@ -168,8 +173,7 @@ def _gate(slo: Slo, scenario: Scenario, load: Load) -> Iterator[tuple[str, str]]
         if most < least:
             yield "", f"{shown}: {most} requests at most, an estimate of this share needs {least}"
         return
-    gates = sum(other.gate is Gate.REQUIRED for other in scenario.slos)
-    found = _feasible(slo, load, first_look(scenario), gates)
+    found = _feasible(slo, load, first_look(scenario), _deciding(scenario))
     for able, at, verb in ((found.can_pass, found.pass_at, "pass"), (found.can_fail, found.fail_at, "fail")):
         if not able:
             yield "", f"{shown}: no input can {verb} it with {found.requests[1]} requests at the last look, {_more(at, load)}"
@@ -319,7 +323,7 @@ def _decides(slo: Slo, scenario: Scenario, load: Load) -> str:
     rate, shown = load.arrivals.rate, f"  {slo.metric} {slo.statistic} {slo.limit.text} ({slo.gate}"
     if slo.confidence == "none":
         return f"{shown}, point estimate): needs {_least(slo, load)} requests, proves nothing"
-    found = _feasible(slo, load, first_look(scenario), sum(other.gate is Gate.REQUIRED for other in scenario.slos))
+    found = _feasible(slo, load, first_look(scenario), _deciding(scenario))
     if not (found.can_pass and found.can_fail):
         return f"{shown}, {slo.confidence:.0%}): cannot decide, see `hotfire lint`"
     easy, hard = needs_requests(

@@ -1,0 +1,207 @@
+"""Scenarios that load and must still be refused: vacuous gates, names given twice, files beside it that are broken."""
+
+# ruff: noqa: E501 - one row of the table is one line
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from hotfire.runtimes import CONTRACTS
+from hotfire.scenario.lint import EMBEDDING_RUNTIMES, first_look, lint, plan
+from hotfire.scenario.loader import load
+
+
+def neighbour(name: str) -> ModuleType:
+    """A test module beside this one (import-mode importlib has no packages)."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+base = neighbour("test_scenario_loader")
+SCENARIO = base.SCENARIO
+POISSON = "poisson 8/s"
+
+
+def findings(folder: Path, text: str) -> list[str]:
+    located = load(base.write(folder, text))
+    return [line.replace(f"{folder}/", "") for line in lint(located)]
+
+
+BAD: dict[str, tuple[str, str, str]] = {
+    "load without slos": ('slos:\n  - {metric: e2e, p80: "< 2s"}\n  - {metric: errors, ratio: "< 20%"}\n', "", "13:1: load without slos decides nothing, at least one objective is expected"),
+    "no objectives": ('slos:\n  - {metric: e2e, p80: "< 2s"}\n  - {metric: errors, ratio: "< 20%"}\n', "slos: []\n", "14:1: load without slos decides nothing, at least one objective is expected"),
+    "slos without load": ("load: {arrivals: spaced 1s, timeout: 20s}\n", "", "13:1: slos without load have nothing to be judged on, load is expected"),
+    "faults without load": ("load: {arrivals: spaced 1s, timeout: 20s}\n", "", "16:1: faults without load: no traffic would see the outage or its end, load is expected"),
+    "all advisory": ('"< 2s"}\n  - {metric: errors, ratio: "< 20%"}', '"< 2s", gate: advisory}', "14:1: slos are all advisory: nothing decides, at least one `gate: required` is expected"),
+    "two faults of one name": ("  - {name: one-pod", "  - {name: one-pod-gone, oom: one container, serving_again_within: 9s}\n  - {name: one-pod", "19:6: two faults are 'one-pod-gone', first at scenario.yaml:18:5, one is allowed"),
+    "two objectives of one id": ('"< 2s"}', '"< 2s"}\n  - {metric: e2e, p80: "< 3s"}', "16:6: two slos are 'e2e-p80', first at scenario.yaml:15:5, one is allowed"),
+    "one secret twice": ("  - {pull", "  - {name: hf-token, key: token, as: env B}\n  - {pull", "12:5: two secrets are 'hf-token/token', first at scenario.yaml:11:5, one is allowed"),
+    "one workload twice": ("tiny-1}", "tiny-1}\n    - {workload: deployment/tiny, service: tiny, runtime: tiny, model: b}", "8:8: workload 'deployment/tiny' serves twice, first at scenario.yaml:7:8, one is allowed"),
+    "every share is allowed": ("< 20%", "< 100%", "16:22: errors ratio < 100%: no input can fail it, a share below 100% is expected"),
+    "nearly every share is allowed": ("< 20%", "< 99%", "16:22: errors ratio < 99%: no input can fail it with 84 requests at the last look, 528 are needed: `requests: 132` or more (8.8 min)"),
+    "no share is allowed": ("< 20%", "< 0%", "16:22: errors ratio < 0%: no input can pass it, a limit above 0 is expected"),
+    "no time is allowed": ("< 2s", "< 0s", "15:19: e2e p80 < 0s: no input can pass it, a limit above 0 is expected"),
+    "limit at the timeout": ("< 2s", "< 20s", "15:19: e2e p80 < 20s: no answer can fail it, requests end at the timeout of 20s, a lower limit is expected"),
+    "too few requests to pass": ("timeout: 20s", "timeout: 20s, requests: 5", "15:19: e2e p80 < 2s: no input can pass it with 20 requests at the last look, 21 are needed: `requests: 6` or more (21 s)"),
+    "too short to pass": ("timeout: 20s", "timeout: 20s, for: 5s", "15:19: e2e p80 < 2s: no input can pass it with 20 requests at the last look, 21 are needed: `requests: 6` or more (21 s)"),
+    "too few rated requests": ("spaced 1s", f"{POISSON}, requests: 100", "15:19: e2e p80 < 2s: no input can pass it with 400 requests at the last look, 2,000 are needed: `requests: 500` or more (4.17 min)"),
+    "certainty": ('"< 2s"}', '"< 2s", confidence: 100%}', "15:32: confidence of 100%: no test has it, more than 0% and less than 100% is expected"),
+    "a point estimate that decides": ('"< 2s"}', '"< 2s", confidence: none}', "15:32: e2e p80 < 2s: a point estimate proves nothing, `gate: advisory` or a confidence such as 95% is expected"),
+    "a point estimate of one request": ( "timeout: 20s}\nslos:\n", 'timeout: 20s, requests: 21}\nslos:\n  - {metric: ttft, p99: "< 1s", confidence: none, gate: advisory}\n', "15:20: ttft p99 < 1s: 84 requests at most, an estimate of this share needs 100", ),
+    "gaps of one token": ( "timeout: 20s}\nslos:\n  - {metric: e2e", "timeout: 20s, max_tokens: 1}\nslos:\n  - {metric: itl", "15:6: itl p80 < 2s: an answer of one token has no gap, load.max_tokens of 2 or more is expected", ),
+    "requests and for": ("timeout: 20s", "timeout: 20s, requests: 21, for: 21s", "13:57: requests and for both say when the first look is, one of them is expected"),
+    "slots that close the loop": ("spaced 1s", f"{POISSON}, slots: 100", "13:31: 100 slots would close the open loop, 1.2 x 8/s x 20s timeout = 192 or more are expected"),
+    "a stall nothing can reach": ("load: {", "stall: {max: 20s}\nload: {", "13:9: no silence can fail it: requests end at the timeout of 20s, stall.max is 20s, less is expected"),
+    "a timeout below the stall": ("timeout: 20s", "timeout: 4s", "13:29: no silence can fail it: requests end at the timeout of 4s, stall.max is 5s, less is expected"),
+    "a fault that may fail everything": ("90s}", "90s, errors: '< 100%'}", "18:68: errors < 100%: no input can fail it, a share below 100% is expected"),
+    "recovery in no time": ("90s}", "0s}", "18:41: serving_again_within of 0s: nothing can be that fast, more than 0s is expected"),
+    "a lease of no whole seconds": ("load: {", "lock: {lease: 2500ms}\nload: {", "13:8: a lease of 2.5s, whole seconds from 3s are expected"),
+    "promote without a word on certified": ("about:", "mode: promote\nabout:", "4:1: promote needs `certified: PATH/verdict.json`, or `certified: none`, which the certificate prints"),
+    "promote on a verdict that is not there": ("about:", "mode: promote\ncertified: old/verdict.json\nabout:", "5:1: old/verdict.json is not there, the verdict.json of a GO or none is expected"),
+    "promote that keeps": ("about:", "mode: promote\ncertified: none\nkeep: true\nabout:", "6:1: keep is for certify: promote ends exactly old or exactly new"),
+    "promote into a new namespace": ("stand: {namespace: team", "mode: promote\ncertified: none\nstand: {create: true, namespace: team", "10:9: create is for certify: promote goes to the namespace that serves"),
+    "an address with a path": ("load: {", "reach: {via: url, url: 'http://h/v1'}\nload: {", "13:19: 'http://h/v1' is no address, https://HOST[:PORT] without a path is expected"),
+    "plain text called TLS": ("load: {", "reach: {via: url, url: 'http://h', tls: true}\nload: {", "13:36: http://h does not go with tls: true"),
+    "no taint": ("load: {", "scheduling: {tolerates: ['ai=x:Never']}\nload: {", "13:26: 'ai=x:Never' is no taint, KEY=VALUE:NoSchedule, :PreferNoSchedule or :NoExecute is expected"),
+    "no device": ("load: {", "scheduling: {devices: {nvidia.com/gpu: 0}}\nload: {", "13:24: 0 of nvidia.com/gpu, 1 or more is expected"),
+    "embeddings of an engine without": ("runtime: tiny, model: tiny-1", "runtime: tgi, api: embeddings, model: m", "7:64: tgi has no embedding API, one of llamacpp, ollama, tiny, vllm is expected"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_it_is_refused_at_the_key_concerned(tmp_path: Path, name: str) -> None:
+    old, new, said = BAD[name]
+    assert old in SCENARIO
+    assert f"scenario.yaml:{said}" in findings(tmp_path, SCENARIO.replace(old, new, 1))
+
+
+GOOD = {
+    "as it is": ("", ""),
+    "rated": ("spaced 1s", POISSON),
+    "rated with enough slots": ("spaced 1s", f"{POISSON}, slots: 192"),
+    "promote without consent": ("about:", "mode: promote\ncertified: none\nabout:"),
+    "promote where no users are": ("about:", "mode: promote\nusers: none\nabout:"),
+    "an advisory point estimate": ('"< 2s"}', '"< 2s"}\n  - {metric: ttft, p50: "< 1s", confidence: none, gate: advisory}'),
+    "a taint without a value": ("load: {", "scheduling: {tolerates: ['gpu:NoSchedule']}\nload: {"),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_is_sound_is_not_refused(tmp_path: Path, name: str) -> None:
+    old, new = GOOD[name]
+    assert old in SCENARIO and findings(tmp_path, SCENARIO.replace(old, new, 1)) == []
+
+
+def test_all_findings_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+    text = SCENARIO.replace("90s", "0s").replace("< 2s", "< 20s").replace("restarts: 0", "restarts: 0, ready_within: 0s")
+    found = findings(tmp_path, text.replace("ready_within: 60s, ", ""))
+    assert [line.split(": ")[0].split(":", 1)[1] for line in found] == ["9:24", "15:19", "18:41"]
+
+
+def test_a_workload_of_no_replicas_serves_nothing(tmp_path: Path) -> None:
+    located = load(base.write(tmp_path, all=base.MANIFESTS.replace("replicas: 2", "replicas: 0")))
+    said = f"{tmp_path}/manifests/all.yaml:1:1: Deployment tiny asks for 0 replicas and serves nothing, 1 or more is expected"
+    assert lint(located) == [said]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "fit"), [('{"verdict": "GO"}', True), ('{"verdict": "NO_GO"}', False), ("[]", False), ("{", False)]
+)
+def test_promote_rests_on_a_go_and_on_nothing_else(tmp_path: Path, verdict: str, fit: bool) -> None:
+    (tmp_path / "v.json").write_text(verdict)
+    assert (findings(tmp_path, SCENARIO.replace("about:", "mode: promote\ncertified: v.json\nabout:")) == []) is fit
+
+
+FILES = {
+    "not JSON": ("{oops}", "1:2: not JSON: Expecting property name enclosed in double quotes"),
+    "cut": ('{"prompt": "a",', "1:16: not JSON: Expecting property name enclosed in double quotes"),
+    "no object": ('["a"]', "1:1: no golden case, an object with prompt, expect is expected"),
+    "nothing expected": ('{"prompt": "a", "expect": " "}', "1:17: expect is empty, a text is expected"),
+    "no expectation": ('{"prompt": "a"}', "1:1: expect is missing, a text is expected"),
+    "a number expected": ('{"prompt": "a", "expect": 4}', "1:17: expect is 4, a text is expected"),
+    "unknown key": (
+        '{"prompt": "a", "expect": "b", "expct": "c"}',
+        "1:32: unknown key 'expct', allowed: prompt, expect, max_tokens",
+    ),
+    "a key twice": ('{"prompt": "a", "prompt": "b", "expect": "c"}', "1:1: duplicate key 'prompt', one of them is allowed"),
+    "no tokens": (
+        '{"prompt": "a", "expect": "b", "max_tokens": 0}',
+        "1:32: max_tokens is 0, a whole number of 1 or more is expected",
+    ),
+    "true tokens": (
+        '{"prompt": "a", "expect": "b", "max_tokens": true}',
+        "1:32: max_tokens is True, a whole number of 1 or more is expected",
+    ),
+    "empty": ("", "1:1: empty, at least one golden case is expected"),
+    "the second line": ('{"prompt": "a", "expect": "b"}\n\n{"prompt": ""}', "3:2: prompt is empty, a text is expected"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_broken_golden_file_is_named_with_line_and_column(tmp_path: Path, name: str) -> None:
+    raw, said = FILES[name]
+    (tmp_path / "golden.jsonl").write_text(raw)
+    assert f"golden.jsonl:{said}" in findings(
+        tmp_path, SCENARIO.replace("load: {", "behaviour: {golden: golden.jsonl}\nload: {")
+    )
+
+
+def test_a_broken_prompts_file_is_named_with_line_and_column(tmp_path: Path) -> None:
+    rows = [json.dumps({"prompt": "fine"}), json.dumps({"prompt": 7}), json.dumps({"prompt": "x", "expect": "y"})]
+    (tmp_path / "p.jsonl").write_text("\n".join(rows))
+    assert findings(tmp_path, SCENARIO.replace("spaced 1s", "spaced 1s, prompts: p.jsonl")) == [
+        "p.jsonl:2:2: prompt is 7, a text is expected",
+        "p.jsonl:3:17: unknown key 'expect', allowed: prompt, max_tokens",
+    ]
+
+
+def test_a_file_beside_it_that_is_not_there_is_named_at_its_key(tmp_path: Path) -> None:
+    text = SCENARIO.replace("load: {", "behaviour: {golden: no.jsonl}\nload: {")
+    assert findings(tmp_path, text) == ["scenario.yaml:13:13: no.jsonl is not there, a JSONL file is expected"]
+
+
+def test_the_engines_that_embed_are_those_of_the_contracts() -> None:
+    assert tuple(sorted(name for name, contract in CONTRACTS.items() if contract.embeddings)) == EMBEDDING_RUNTIMES
+
+
+@pytest.mark.parametrize(
+    ("load_", "requests"),
+    [
+        ("spaced 1s", 21),
+        (POISSON, 2000),
+        (f"{POISSON}, for: 5m", 2400),
+        ("spaced 2s, for: 1m", 30),
+        ("spaced 1s, requests: 50", 50),
+    ],
+)
+def test_the_first_look_is_as_written_or_the_fewest_that_could_pass(tmp_path: Path, load_: str, requests: int) -> None:
+    assert first_look(load(base.write(tmp_path, SCENARIO.replace("spaced 1s", load_))).scenario) == requests
+
+
+def test_plan_says_what_a_spaced_profile_can_decide(tmp_path: Path) -> None:
+    assert plan(load(base.write(tmp_path))) == [
+        "load: spaced 1s, looks at 21, 32, 42, 63, 84 requests: 21 s to 84 s",
+        "      spaced: one request at a time, this measures unloaded latency",
+        "  e2e p80 < 2s (required, 95%): can pass from 21 requests (21 s), fail from 4; with two bad passes from 39",
+        "  errors ratio < 20% (required, 95%): can pass from 21 requests (21 s), fail from 4; with two bad passes from 39",
+        "fault one-pod-gone: kill, serving again within 90 s",
+        "way back: within 3 min, watched for 10 s after",
+        "at most about 4.07 min to a GO, with every bound used up",
+    ]
+
+
+def test_plan_says_what_a_rated_profile_needs_and_what_is_not_permitted(tmp_path: Path) -> None:
+    text = (
+        SCENARIO.replace("spaced 1s", POISSON).replace("p80", "p95").replace("about:", "mode: promote\ncertified: none\nabout:")
+    )
+    lines = plan(load(base.write(tmp_path, text)))
+    needs = "a sound candidate at 0.7 of capacity with 1.5x headroom needs 5,000 (10.4 min) to 50,000 (104 min)"
+    assert lines[1] == f"  e2e p95 < 2s (required, 95%): can pass from 2,000 requests (4.17 min), fail from 100; {needs}"
+    assert "fault one-pod-gone: kill, serving again within 90 s, NOT_RUN: promote without consent: [kill]" in lines
+    assert "load: NOT_RUN: promote without consent: [load]" in lines
