@@ -6,7 +6,7 @@ One epoll loop on raw sockets, so that it stays truthful where the client is to 
 on. OpenAI chat SSE, chunked, one token a chunk, keep-alive; a request gets `max_tokens` tokens, one each --itl after a
 first one at --ttft (+-20 %, by the request's id, so that streams are not in step). --freeze AT:S: it stops doing anything
 at all for S seconds, AT seconds after its first request. On SIGTERM it writes one JSON line per request to --truth:
-{"rid", "recv": ns, "sends": [ns, ...]}.
+{"rid", "recv": ns, "sends": [ns, ...]}: recv by the kernel's stamp of the request, sends just before each send.
 """
 
 import argparse
@@ -17,9 +17,11 @@ import re
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 
+SO_TIMESTAMPNS = 35
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nX-Served-By: bench\r\n\r\n"
 
 
@@ -87,6 +89,7 @@ class Server:
                 return
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
             self.clients[sock.fileno()] = sock
             self.poll.register(sock, select.EPOLLIN)
 
@@ -101,12 +104,15 @@ class Server:
         if sock is None:
             return
         try:
-            data = sock.recv(65536)
+            data, extra, _, _ = sock.recvmsg(65536, 64)
         except BlockingIOError:
             return
         except OSError:
-            data = b""
+            data, extra = b"", []
         now = time.monotonic_ns()
+        if extra:  # when it came, not when this loop got to it
+            seconds, nanos = struct.unpack("qq", extra[0][2])
+            now -= time.time_ns() - seconds * 1_000_000_000 - nanos
         if not data:
             self.drop(fd)
             return

@@ -120,7 +120,7 @@ class Carrier(User):
     @task
     def carry(self) -> None:
         engine, hub = self.engine, get_hub()
-        ready = hub.loop.io(engine.epoll.fileno(), 1)
+        ready, timer = hub.loop.io(engine.epoll.fileno(), 1), hub.loop.io(engine.timer.fd, 1)
         engine.begin()
         while engine.turn():
             for line in self.pipe.heard() if engine.asked else ():
@@ -129,7 +129,7 @@ class Carrier(User):
                 if "stop" in line:
                     engine.stop(line["stop"])
             self.pipe.push()
-            hub.wait(ready)
+            hub.wait(timer if engine.paced else ready)
         Carrier.ended = True
         raise StopUser
 

@@ -18,7 +18,7 @@ from hotfire.load.target import Target
 
 SO_TIMESTAMPNS = 35  # also the type of the control message
 READ_SIZE = 65536
-_TIMESPEC = struct.Struct("qq")
+TIMESPEC = struct.Struct("qq").unpack
 _CONNECT_ERRORS = {ECONNREFUSED: "connect_refused", ETIMEDOUT: "connect_timeout"}
 _CONNECT_ERRORS |= dict.fromkeys((EHOSTUNREACH, ENETUNREACH), "connect_unreachable")
 
@@ -92,19 +92,23 @@ class Dialer:
 
 
 class Connection:
-    """born, used: microseconds since the start of the load; flight: what it carries, None when idle."""
+    """born, used: microseconds since the start of the load; flight: what it carries, None when idle.
+
+    stamped: plain TCP with kernel stamps, so that `receive` (recvmsg) can be called straight away.
+    """
 
     __slots__ = (
-        "_dialer", "_in", "_out", "_queued", "_recv", "_sock", "_tls", "_unsent", "born", "fd", "flight", "open",
-        "registered", "used", "wants",
+        "_dialer", "_in", "_out", "_queued", "_sock", "_tls", "_unsent", "born", "fd", "flight", "open", "receive",
+        "registered", "stamped", "used", "wants",
     )  # fmt: skip
 
     def __init__(self, dialer: Dialer, sock: Any, now: int, context: ssl.SSLContext | None, host: str) -> None:
         self._dialer, self._sock, self._queued, self._unsent = dialer, sock, b"", b""
-        self._recv, self.fd = sock.recvmsg, sock.fileno()
+        self.receive, self.fd = sock.recvmsg, sock.fileno()
         self.born = self.used = now
         self.flight: Any = None
         self.open, self.registered, self.wants = False, EPOLLOUT, EPOLLOUT
+        self.stamped = context is None and dialer.kernel_stamps
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._in, self._out, server_hostname=host) if context else None
 
@@ -191,7 +195,7 @@ class Connection:
 
     def _receive(self) -> tuple[bytes | None, int]:
         try:
-            data, extra, _, _ = self._recv(READ_SIZE, 64)
+            data, extra, _, _ = self.receive(READ_SIZE, 64)
         except BlockingIOError:
             return None, 0
         except OSError as error:
@@ -200,7 +204,7 @@ class Connection:
             raise Lost("", strerror(error.errno or 0)) from None
         dialer = self._dialer
         if extra:
-            seconds, nanos = _TIMESPEC.unpack(extra[0][2])
+            seconds, nanos = TIMESPEC(extra[0][2])
             stamp = dialer.newest = seconds * 1_000_000_000 + nanos
             return data, stamp - dialer.offset
         return data, time.monotonic_ns()

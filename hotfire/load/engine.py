@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hotfire.load.connection import Connection, Dialer, Lost
+from hotfire.load.connection import READ_SIZE, TIMESPEC, Connection, Dialer, Lost
 from hotfire.load.dialects import DIALECTS
 from hotfire.load.plan import Item, Plan
 from hotfire.load.polling import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, epoll
@@ -27,9 +27,14 @@ from hotfire.load.target import Target
 SWEEP = 0.05  # seconds between two looks for what took too long
 IDLE = 1.5  # an idle connection is not trusted for longer: engines close theirs after 2 to 5 s
 LINGER = 0.5  # after the end marker, for the end of the framing that lets a connection be used again
+PACE, CROWD, BATCH = (
+    2_000,
+    16,
+    64,
+)  # with the kernel's stamps, reads of a crowd are taken together every 2 ms: nothing is lost by it
 QUIET_US = 100_000  # silences from here on are kept
 TFD_TIMER_ABSTIME, TFD_FLAGS = 1, 0o2004000  # nonblock, cloexec
-READ, LOST = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR, EPOLLRDHUP | EPOLLHUP | EPOLLERR
+READ = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR
 
 
 @dataclass(slots=True, eq=False)
@@ -96,10 +101,11 @@ class Engine:
         self._finished = False  # nothing more is sent
         self._drain_to: int | None = None
         self._spaced_due = 0
-        self._quiet_since = 0
+        self._quiet_since = self._still = 0  # the last byte; the last time at which none was there
         self._quiets: list[tuple[int, int]] = []
         self.t0 = self._ticked = self._swept = 0
         self.asked = False  # the parent has said something
+        self.paced = False  # wait for the timer alone, not for what comes in
 
     # --- what the parent may ask
 
@@ -126,21 +132,19 @@ class Engine:
 
     def turn(self) -> bool:
         """All that can be done now, without waiting; False when the load is over."""
-        self.dialer.anchor()
         self.asked = False
-        for fd, mask in self.epoll.poll(0, 2048):
-            connection = self.table.get(fd)
-            if connection is None:
-                if fd == self.timer.fd:
-                    self.timer.clear()
-                else:
-                    self.asked = True
-            elif mask & EPOLLOUT:
-                self._writable(connection)
-            elif connection.flight is None:
-                self._drop(connection)  # an idle connection has nothing to say but its end
-            else:
-                self._readable(connection, bool(mask & LOST))
+        more = True
+        while more:
+            self.dialer.anchor()
+            self._issue()  # before reading, and between: what is due is not kept waiting by what came
+            polled = self._now()
+            events = self.epoll.poll(0, BATCH)
+            if self._take(events):  # a silence is certain up to the last time nothing was there to be read
+                if self._still - self._quiet_since > QUIET_US:
+                    self._quiets.append((self._quiet_since, self._still - self._quiet_since))
+                self._quiet_since = polled
+            self._still = polled
+            more = len(events) == BATCH
         if self.dialer.newest:
             self.check.reading.add((time.time_ns() - self.dialer.newest) / 1e3)
             self.dialer.newest = 0
@@ -151,7 +155,9 @@ class Engine:
         if self._over():
             self._end()
             return False
-        self.timer.set(self.t0 + 1000 * min(self._due(), self._swept + round(SWEEP * 1e6)))
+        wake = min(self._due(), self._swept + round(SWEEP * 1e6))
+        self.paced = self.in_flight > CROWD and self.dialer.kernel_stamps
+        self.timer.set(self.t0 + 1000 * (min(wake, now + PACE) if self.paced else wake))
         return True
 
     def _now(self) -> int:
@@ -188,7 +194,7 @@ class Engine:
 
     def _send(self, flight: Flight) -> None:
         if not self.in_flight:
-            self._quiet_since = flight.took
+            self._quiet_since = self._still = flight.took
         self.in_flight += 1
         self.counts.sent += 1
         self.flights.append(flight)
@@ -255,35 +261,61 @@ class Engine:
             connection.registered = wanted
             self.epoll.modify(connection.fd, wanted)
 
-    def _readable(self, connection: Connection, lost: bool) -> None:
-        flight = connection.flight
-        if not connection.open:
-            self._writable(connection)
-            return
+    def _take(self, events: list[tuple[int, int]]) -> bool:
+        """Read whatever is there; whether any byte came. This is the path of every token: it is written flat."""
+        table, dialer, heard = self.table, self.dialer, False
+        shift = dialer.offset + self.t0
+        for fd, mask in events:
+            connection = table.get(fd)
+            flight = connection.flight if connection is not None else None
+            if connection is None:
+                self._other(fd)
+            elif flight is None:
+                self._drop(connection)  # an idle connection has nothing to say but its end
+            elif mask & EPOLLOUT or not connection.open:
+                self._writable(connection)
+            else:
+                try:
+                    if connection.stamped:
+                        data, extra, _, _ = connection.receive(READ_SIZE, 64)
+                        seconds, nanos = TIMESPEC(extra[0][2]) if extra else divmod(time.time_ns(), 1_000_000_000)
+                        dialer.newest = stamp = seconds * 1_000_000_000 + nanos
+                        at = (stamp - shift) // 1000
+                    else:
+                        data, stamp = connection.read()
+                        at = (stamp - self.t0) // 1000
+                    if data:
+                        heard = True
+                        answer = flight.answer
+                        answer.feed(data, at)
+                        if answer.ended or answer.complete:
+                            self._whole(flight, at)
+                    elif data is not None:
+                        self._finish(flight, at, flight.answer.closed(), flight.answer.note())
+                except BlockingIOError:
+                    continue
+                except Lost as error:
+                    answer = flight.answer
+                    self._finish(flight, self._now(), error.error or answer.closed(), answer.note() or str(error))
+                except OSError as error:
+                    answer = flight.answer
+                    self._finish(flight, self._now(), answer.closed(), answer.note() or str(error.strerror))
+                except BadAnswer as error:
+                    self._finish(flight, self._now(), "bad_answer", str(error))
+        return heard
+
+    def _other(self, fd: int) -> None:
+        if fd == self.timer.fd:
+            self.timer.clear()
+        elif fd == 0:
+            self.asked = True
+
+    def _whole(self, flight: Flight, at: int) -> None:
         answer = flight.answer
-        try:
-            data, stamp = connection.read()
-            if data is None:
-                return
-            at = (stamp - self.t0) // 1000
-            if at - self._quiet_since > QUIET_US:
-                self._silence(at)
-            self._quiet_since = max(at, self._quiet_since)
-            if data:
-                had = answer.first_token
-                answer.feed(data, at)
-                if had < 0 <= answer.first_token:
-                    self.counts.ttft.append(answer.first_token - flight.due)
-                if answer.complete:
-                    self._finish(flight, at, answer.verdict(), answer.note())
-                elif answer.ended and not flight.lingers_to:
-                    flight.lingers_to = at + round(LINGER * 1e6)
-                return
-            self._finish(flight, at, answer.closed(), answer.note())
-        except Lost as error:
-            self._finish(flight, self._now(), error.error or answer.closed(), answer.note() or str(error))
-        except BadAnswer as error:
-            self._finish(flight, self._now(), "bad_answer", str(error))
+        if answer.complete:
+            self._finish(flight, at, answer.verdict(), answer.note())
+        elif not flight.lingers_to:
+            flight.lingers_to = at + round(LINGER * 1e6)
 
     def _drop(self, connection: Connection) -> None:
         self.table.pop(connection.fd, None)
@@ -306,15 +338,13 @@ class Engine:
                 self.idle.append(connection)
             else:
                 self._drop(connection)
-        if not self.in_flight and at - self._quiet_since > QUIET_US:
-            self._silence(at)
+        if not self.in_flight and self._still - self._quiet_since > QUIET_US:
+            self._quiets.append((self._quiet_since, self._still - self._quiet_since))
+            self._quiet_since = self._still
         end = answer.done_at if not error and answer.done_at >= 0 else at
         self._record(flight, end, error, note)
         if self.plan.header.spaced:
             self._spaced_due = max(self._spaced_due, self._now())
-
-    def _silence(self, until: int) -> None:
-        self._quiets.append((self._quiet_since, until - self._quiet_since))
 
     def _record(self, flight: Flight, end: int, error: str, note: str) -> None:
         item, answer = flight.item, flight.answer
@@ -323,6 +353,8 @@ class Engine:
         counts.tokens += answer.tokens
         counts.failed += bool(error)
         counts.backlog += error == BACKLOG
+        if answer.first_token >= 0:
+            counts.ttft.append(answer.first_token - flight.due)
         for secret in self._secrets:
             note = note.replace(secret, "***")
         number = item.index - self.plan.header.warm_up
@@ -354,7 +386,7 @@ class Engine:
                 self._finish(flight, now, self._timeout(flight), flight.answer.note())
         for connection in [one for one in self.idle if now - one.used > IDLE * 1e6]:
             self._drop(connection)
-        self._quiet(now)
+        self._quiet()
         self.writer.silences(self._quiets)
         self._quiets = []
         self.writer.flush()
@@ -364,10 +396,10 @@ class Engine:
         if now - self._ticked >= 1_000_000:
             self._tick(now)
 
-    def _quiet(self, now: int) -> None:
+    def _quiet(self) -> None:
         """A silence that goes on is told in parts, so that the live reader sees it: the last part is the whole."""
-        if self.in_flight and now - self._quiet_since > 10 * QUIET_US:
-            self._quiets.append((self._quiet_since, now - self._quiet_since))
+        if self.in_flight and self._still - self._quiet_since > 10 * QUIET_US:
+            self._quiets.append((self._quiet_since, self._still - self._quiet_since))
 
     def _timeout(self, flight: Flight) -> str:
         answer = flight.answer

@@ -12,7 +12,15 @@ from typing import Any
 from hotfire.load.dialects import Dialect, Meaning
 
 LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")  # a CR at the very end may be half of a CRLF
+STRING = re.compile(rb'(?:[^"\\]|\\.)*')  # the inside of a JSON string
 MOST_HEAD, MOST_EVENT, MOST_NOTE = 65536, 8 << 20, 200
+
+
+def _hex(text: bytes) -> int:
+    try:
+        return int(text, 16)
+    except ValueError:
+        return -1
 
 
 class BadAnswer(Exception):
@@ -23,7 +31,8 @@ class Answer:
     """What came back for one request. `complete`: nothing more belongs to it. `reusable`: the connection may go on."""
 
     __slots__ = (
-        "_body", "_buffer", "_chunked", "_close", "_data", "_dialect", "_in_body", "_left", "coalesced", "complete",
+        "_aligned", "_body", "_buffer", "_chunked", "_close", "_data", "_dialect", "_in_body", "_left", "_prefix", "_suffix",
+        "coalesced", "complete",
         "done_at", "ended", "error", "finish", "first_byte", "first_token", "gaps", "head_at", "headers", "last_read",
         "last_token", "reusable", "status", "tokens", "usage",
     )  # fmt: skip
@@ -33,7 +42,8 @@ class Answer:
         self._buffer = b""  # raw bytes that are not yet framed
         self._body = b""  # bytes of the body that are not yet an event
         self._data: list[bytes] = []  # data lines of the event being read
-        self._in_body = self._chunked = self._close = False
+        self._in_body = self._chunked = self._close = self._aligned = False
+        self._prefix = self._suffix = b""  # of the last token's event, around its text
         self._left = 0  # bytes of the chunk, or of the body, still to come; -1: until the connection ends
         self.status, self.headers = 0, dict[str, str]()
         self.complete = self.reusable = self.ended = False
@@ -46,15 +56,20 @@ class Answer:
 
     def feed(self, data: bytes, at: int) -> None:
         """What one read gave. Raises BadAnswer."""
-        if self._in_body and self._chunked and not self._left and not self._buffer and not self.complete:
-            cut = data.find(b"\r\n")  # the usual read: one chunk, one event, one token
-            if 0 < cut < 9 and data[-2:] == b"\r\n":
-                try:
-                    whole = int(data[:cut], 16) == len(data) - cut - 4
-                except ValueError:
-                    whole = False
-                if whole and len(data) > cut + 4:
-                    self._feed_body(data[cut + 2 : -2], at)
+        if self._aligned:  # the usual read: one chunk, one event, a token as the last one was
+            cut = data.find(b"\r\n", 0, 8)
+            start, stop = cut + 2 + len(self._prefix), len(data) - len(self._suffix)
+            if data.startswith(self._prefix, cut + 2) and data.endswith(self._suffix) and start < stop and cut > 0:
+                text = data[start:stop]
+                if b'"' not in text and b"\n" not in text and _hex(data[:cut]) == len(data) - cut - 4:
+                    gap = at - self.last_token
+                    self.tokens += 1
+                    self.last_token = at
+                    if gap > 0:
+                        self.gaps.append(gap)
+                    else:
+                        self.gaps.append(0)
+                        self.coalesced += 1
                     return
         if self.first_byte < 0:
             self.first_byte = at
@@ -63,6 +78,8 @@ class Answer:
         if not self._in_body and not self._read_head(at):
             return
         self._read_body(at)
+        rest = self._left or self._buffer or self._body or self._data or self.ended or self.complete
+        self._aligned = self._chunked and not rest and bool(self._prefix) and self.first_token >= 0
 
     def closed(self) -> str:
         """The connection ended; the error class this makes, empty if the answer was whole."""
@@ -201,8 +218,12 @@ class Answer:
             return False
         if dialect.plain is None or dialect.not_plain is None:
             return False
-        if dialect.plain.search(piece) is None or dialect.not_plain.search(piece) is not None or self.ended:
+        found = dialect.plain.search(piece)
+        if found is None or dialect.not_plain.search(piece) is not None or self.ended:
             return False
+        rest = STRING.match(piece, found.end())
+        if rest is not None and piece[found.end() - 1 : found.end()] == b'"':
+            self._prefix, self._suffix = piece[: found.end()], piece[rest.end() :] + b"\r\n"
         self._token(at)
         return True
 
