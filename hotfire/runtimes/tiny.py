@@ -1,6 +1,6 @@
 """tiny: the stand's own SSE server. A twin: it keeps the OpenAI contract and computes nothing, and every output names it so."""
 
-from hotfire.runtimes.contract import Contract, listed_model, logs
+from hotfire.runtimes.contract import Contract, listed_model
 from hotfire.runtimes.dialect import OPENAI_CHAT, OPENAI_COMPLETIONS
 
 TINY = Contract(
@@ -15,6 +15,5 @@ TINY = Contract(
     dialects={"chat": OPENAI_CHAT, "completions": OPENAI_COMPLETIONS},
     embeddings="/v1/embeddings",
     metrics_path="/metrics",
-    logs=logs(ready=r"ready"),
     sources=("hotfire/stand/embedded/images/tiny",),
 )

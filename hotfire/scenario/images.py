@@ -11,12 +11,18 @@ from hotfire.scenario.model import Located
 DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
 
 
+def below(data: Any, *keys: str) -> Any:
+    """The value at a path of keys, None where something on the way is no mapping or has no such key."""
+    for key in keys:
+        data = data.get(key) if isinstance(data, Mapping) else None
+    return data
+
+
 def containers(manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Every container of a workload manifest, init containers first; none for other kinds."""
-    spec: Any = manifest.get("spec", {})
-    pod = spec.get("template", {}).get("spec", {}) if isinstance(spec, dict) else {}
     for group in ("initContainers", "containers"):
-        yield from pod.get(group) or ()
+        listed = below(manifest, "spec", "template", "spec", group)
+        yield from (item for item in listed if isinstance(item, dict)) if isinstance(listed, list) else ()
 
 
 def with_images(located: Located, images: Mapping[str, str]) -> Located:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from hotfire.errors import BadInput
 from hotfire.scenario.manifests import read_manifests
-from hotfire.scenario.marks import Document, Loc, Mark, at, mark_of, read_core
+from hotfire.scenario.marks import Document, Loc, at, mark_of, read_core
 from hotfire.scenario.model import Located, Scenario
 from hotfire.scenario.nearest import nearest
 from hotfire.scenario.units import FROM_FILE
@@ -145,6 +145,3 @@ def _inside(annotation: object) -> Iterator[type[BaseModel]]:
         yield annotation
     for argument in get_args(annotation):
         yield from _inside(argument)
-
-
-__all__ = ["Mark", "load"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hotfire.errors import BadInput
+from hotfire.scenario.images import below
 from hotfire.scenario.marks import Document, Loc, Mark, at, mark_of, read_kubectl
 from hotfire.scenario.model import Scenario, Serves
 
@@ -152,14 +153,11 @@ def _shape(item: Manifest) -> Iterator[str]:
             if not isinstance(value, str):
                 yield f"{item.where('metadata', key, name)}: metadata.{key} holds {value!r}, a string is expected, quote it"
     if item.data.get("kind") in ("Deployment", "StatefulSet") and isinstance(item.data.get("apiVersion"), str):
-        spec = item.data.get("spec")
-        template = spec.get("template") if isinstance(spec, dict) else None
-        pod = template.get("spec") if isinstance(template, dict) else None
-        containers = pod.get("containers") if isinstance(pod, dict) else None
-        named = isinstance(containers, list) and all(
-            isinstance(one, dict) and {"name", "image"} <= set(one) for one in containers
+        listed = below(item.data, "spec", "template", "spec", "containers")
+        named = isinstance(listed, list) and all(
+            isinstance(below(one, key), str) for one in listed for key in ("name", "image")
         )
-        if not containers or not named:
+        if not listed or not named:
             where = item.where("spec", "template", "spec", "containers")
             yield f"{where}: {item.kind} {meta['name']} holds no pod template, containers with name and image are expected"
 
@@ -176,11 +174,8 @@ def _placed(item: Manifest, namespace: str, prerequisite: bool) -> Iterator[str]
     elif "namespace" not in meta or not prerequisite:
         meta["namespace"] = namespace
     for loc in (("metadata",), ("spec", "template", "metadata")):
-        holder: Any = item.data
-        for part in loc:
-            holder = holder.get(part) if isinstance(holder, dict) else None
         for group in ("labels", "annotations"):
-            keys = holder.get(group) if isinstance(holder, dict) else None
+            keys = below(item.data, *loc, group)
             for key in keys if isinstance(keys, dict) else ():
                 if key.startswith(OURS):
                     yield f"{item.where(*loc, group, key)}: {key!r} is hotfire's own, only a run may set it"
@@ -219,8 +214,7 @@ def _there(items: list[Manifest], kind: str) -> str:
 
 
 def _ports(serves: Serves, service: Manifest, place: str) -> Iterator[str]:
-    spec = service.data.get("spec")
-    listed = spec.get("ports") if isinstance(spec, dict) else None
+    listed = below(service.data, "spec", "ports")
     ports = [port for port in listed if isinstance(port, dict)] if isinstance(listed, list) else []
     shown = ", ".join(f"{port.get('name', '')} {port.get('port')}".strip() for port in ports) or "none"
     if serves.port is None and len(ports) != 1:
@@ -230,14 +224,14 @@ def _ports(serves: Serves, service: Manifest, place: str) -> Iterator[str]:
 
 
 def _selected(workload: Manifest, service: Manifest) -> Iterator[str]:
-    spec, template = service.data.get("spec"), workload.data["spec"]["template"]
-    meta = template.get("metadata")
-    labels = (meta.get("labels") if isinstance(meta, dict) else None) or {}
+    labels = below(workload.data, "spec", "template", "metadata", "labels")
+    labels = labels if isinstance(labels, dict) else {}
     selectors = (
-        (service, spec.get("selector") if isinstance(spec, dict) else None, ("spec", "selector")),
-        (workload, (workload.data["spec"].get("selector") or {}).get("matchLabels"), ("spec", "selector", "matchLabels")),
+        (service, ("spec", "selector")),
+        (workload, ("spec", "selector", "matchLabels")),
     )
-    for item, selector, loc in selectors:
+    for item, loc in selectors:
+        selector = below(item.data, *loc)
         if not isinstance(selector, dict) or not selector:
             yield f"{item.where(*loc)}: {item.kind} {item.name} selects nothing, labels of {workload.name}'s pods are expected"
             continue
