@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -49,6 +50,8 @@ def main(
         plan = plans.load(plan_file, digest)
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})
+        with suppress(PermissionError):  # it measures: whoever shares its CPU must not be read as the target's latency
+            os.nice(-10)
     except BadInput as error:
         click.echo(str(error), err=True)
         sys.exit(4)
