@@ -1,0 +1,224 @@
+"""`certificate.html`: one A4 page that a release manager can sign, print in black and white, and check again.
+
+No script, nothing loaded from anywhere. What does not fit is counted and pointed to, never dropped in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from hotfire.errors import HarnessError, Unjudged
+from hotfire.gates.decision import SEVERITY, CheckOutcome
+from hotfire.load import samples
+from hotfire.record.events import Gated, Loaded
+from hotfire.report.plot import latency_plot
+from hotfire.report.story import Story, moment
+from hotfire.words import Outcome, Proof, State, Verdict
+
+TEMPLATE = "certificate.html.j2"
+MEANING = {
+    Verdict.GO: "Every required check passed, and what serves now is proven to be the candidate.",
+    Verdict.NO_GO: "The candidate failed by its own doing.",
+    Verdict.INCONCLUSIVE: "Nothing was established for or against the candidate.",
+    Verdict.UNSAFE: "It is not proven that what serves now is what should. Page someone.",
+}
+BECAUSE, GATES, FAULTS, POINTS = 5, 6, 5, 14  # lines of each that fit on the page
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A gate as a line of the page: all texts."""
+
+    name: str
+    required: bool
+    limit: str
+    observed: str
+    requests: str
+    share: str
+    bound: str
+    allowed: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A load as a picture, or why there is none."""
+
+    title: str
+    svg: str
+    why_not: str = ""
+
+
+def certificate_html(story: Story, folder: Path) -> str:
+    """The page. folder: the run's, for the samples of the plots; what is not there any more is said in the plot's place."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    env = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return env.get_template(TEMPLATE).render(**_page(story, folder))
+
+
+def _page(story: Story, folder: Path) -> dict[str, Any]:
+    faults = sorted(story.faults, key=lambda one: -SEVERITY[one.outcome])
+    gates = sorted(story.gates.values(), key=lambda one: -SEVERITY[_outcome(one, story)])
+    return {
+        "story": story,
+        "opened": story.opened,
+        "verdict": story.verdict,
+        "meaning": f"{MEANING[story.verdict]}{_end(story)}",
+        "because": _because(story),
+        "because_more": max(len(story.because) - BECAUSE, 0),
+        "facts": _facts(story),
+        "objectives": [_objective(one, story) for one in gates[:GATES]],
+        "objectives_more": max(len(gates) - GATES, 0),
+        "confidence": _confidence(gates),
+        "clients": [_client(one) for one in story.loads.values()][:2],
+        "plots": _plots(story, folder),
+        "faults": faults[:FAULTS] if len(faults) > FAULTS + 1 else faults,
+        "faults_more": len(faults) - FAULTS if len(faults) > FAULTS + 1 else 0,
+        "points": story.proof[:POINTS],
+        "points_more": max(len(story.proof) - POINTS, 0),
+        "tally": _tally(story),
+        "others": _others(story),
+        "Outcome": Outcome,
+        "Proof": Proof,
+    }
+
+
+def _end(story: Story) -> str:
+    unproven = any(one.result is Proof.UNPROVEN for one in story.proof) or not story.proof
+    if unproven or story.verdict in (Verdict.GO, Verdict.UNSAFE):
+        return ""
+    return (
+        " What was there before is back, and that is proven."
+        if story.state is State.RESTORED
+        else " Nothing of the run is left, and that is proven."
+    )
+
+
+def _because(story: Story) -> Sequence[str]:
+    return () if story.verdict is Verdict.GO else story.because[:BECAUSE]
+
+
+def _facts(story: Story) -> list[tuple[str, str]]:
+    opened = story.opened
+    if opened is None:
+        return [("record", "broken before its first line could be read")]
+    at = f"{moment(story.began):%Y-%m-%d %H:%M:%S} UTC, {_duration(story.seconds)}"
+    back = story.restored
+    return [
+        ("candidate", opened.candidate_digest),
+        ("before it", opened.baseline),
+        ("stand", opened.stand),
+        ("accelerators", opened.accelerators),
+        ("way back", opened.way_back),
+        ("users", opened.users),
+        ("certified by", opened.certified),
+        ("mode", f"{opened.mode}, scenario sha256 {opened.scenario_digest.removeprefix('sha256:')[:16]}"),
+        ("ran", at),
+        ("way back took", f"{back.restored_s:.1f} s, settled after {back.settled_s:.1f} s" if back else "it was not gone"),
+    ]
+
+
+def _objective(event: Gated, story: Story) -> Objective:
+    gate, found = event.gate, event.judgement
+    share = gate.get("metric") == "errors"
+    one = story.outcomes.get(event.check)
+    alpha_free = gate.get("confidence") in (None, "none")
+    return Objective(
+        name=f"{gate.get('metric')} {'share' if share else gate.get('statistic')}",
+        required=one.decides if one else False,
+        limit=f"< {_percent(gate.get('limit')) if share else _seconds(gate.get('limit'))}",
+        observed=_percent(found.get("observed")) if share else _seconds(found.get("observed")),
+        requests=str(found.get("n", "")),
+        share=_percent(found.get("share")),
+        bound="none stated" if alpha_free else f"at most {_percent(found.get('upper'))}",
+        allowed=_percent(found.get("limit")),
+        outcome=_outcome(event, story).value,
+    )
+
+
+def _outcome(event: Gated, story: Story) -> Outcome:
+    one = story.outcomes.get(event.check)
+    return one.outcome if one else Outcome(event.judgement.get("outcome") or Outcome.INVALID)
+
+
+def _confidence(gates: Sequence[Gated]) -> str:
+    levels = sorted({_percent(one.gate["confidence"]) for one in gates if isinstance(one.gate.get("confidence"), float)})
+    kinds = sorted({str(one.gate.get("arrivals", "")).split(" ")[0] for one in gates})
+    label = {
+        "spaced": "one request at a time: unloaded latency",
+        "poisson": "open loop, Poisson arrivals",
+        "constant": "open loop",
+    }
+    said = [label.get(kind, kind) for kind in kinds if kind]
+    return ", ".join([*(f"{level} one-sided, over all looks" for level in levels), *said])
+
+
+def _client(load: Loaded) -> str:
+    sound = "sound" if load.client.get("sound") else f"UNSOUND: {load.client.get('cause', '')}"
+    late = (load.client.get("figures") or {}).get("dispatch_p99_ms")
+    return f"{load.name}: {load.arrivals}, client {sound}" + (
+        f", sent at most {late:.1f} ms late (p99)" if late is not None else ""
+    )
+
+
+def _plots(story: Story, folder: Path) -> list[Plot]:
+    """The load that the objectives were judged on, and the traffic beneath the faults."""
+    out: list[Plot] = []
+    for load in list(story.loads.values())[:2]:
+        gates = [
+            one.gate
+            for one in story.gates.values()
+            if one.load == load.name and one.gate.get("metric") in ("ttft", "e2e", "itl")
+        ]
+        metric, limit = (gates[0]["metric"], float(gates[0]["limit"])) if gates else ("e2e", None)
+        marks = [(mark.name, mark.load_time) for mark in story.marks.get(load.name, []) if mark.load_time is not None]
+        title = f"{load.name}: {metric} of each request over the time at which it was due ({load.arrivals})"
+        try:
+            found = samples.read(_inside(folder, load.samples), load.samples_digest)
+            out.append(Plot(title, latency_plot(found, metric, limit, marks, height=150 if not out else 120)))
+        except (HarnessError, Unjudged, OSError) as error:
+            out.append(Plot(title, "", f"no picture: {getattr(error, 'message', None) or error}"))
+    return out
+
+
+def _inside(folder: Path, name: str) -> Path:
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise HarnessError(f"{name} lies outside the run's folder")
+    return path
+
+
+def _tally(story: Story) -> str:
+    asked = sum(one.decides for one in story.outcomes.values())
+    counts = [(story.count(outcome), outcome) for outcome in Outcome]
+    return f"{asked} required checks: " + ", ".join(f"{count} {outcome}" for count, outcome in counts if count)
+
+
+def _others(story: Story) -> list[CheckOutcome]:
+    """Asked checks outside the checklist's rows that did not pass."""
+    rowed = {one.key for row in story.rows for one in row.asked}
+    return [
+        one for one in story.outcomes.values() if one.planned.asked and one.key not in rowed and one.outcome is not Outcome.PASS
+    ]
+
+
+def _percent(value: object) -> str:
+    return f"{float(value) * 100:.3g} %" if isinstance(value, int | float) else str(value if value is not None else "")
+
+
+def _seconds(value: object) -> str:
+    if not isinstance(value, int | float):
+        return {"inf": "never", "nan": "no figure"}.get(str(value), str(value if value is not None else ""))
+    return f"{value * 1000:.3g} ms" if value < 1 else f"{value:.3g} s"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,121 @@
+"""Latency over time as inline SVG: one mark per request, the limit, the moments in which something was done.
+
+Made for black and white: a request within the limit is a dot, one over it a ring, a failed one a cross on the upper edge.
+Of many requests each column of the plot shows its median and its slowest, so that no slow one can hide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+from math import floor, log10
+from typing import TYPE_CHECKING
+
+from hotfire.load.samples import Samples
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+Scale = Callable[[float], float]
+WIDTH, HEIGHT = 720, 150
+LEFT, RIGHT, TOP, BOTTOM = 46, 8, 16, 20
+DOTS = 600  # requests drawn one by one
+STEPS = (1, 2, 2.5, 5, 10)
+
+
+def latency_plot(
+    samples: Samples, metric: str, limit_s: float | None, marks: Sequence[tuple[str, float]] = (), *, height: int = HEIGHT
+) -> str:
+    """An <svg>, safe to be put into a page. metric: ttft, itl or e2e; limit_s: seconds, None draws no line;
+    marks: (name, seconds from the start)."""
+    import numpy as np
+
+    kept = samples.counted()
+    latency = kept.latency(metric)
+    finite = latency[np.isfinite(latency)]
+    end = max([float(np.nanmax(kept.end)) if len(kept) else 0.0, *(t for _, t in marks), 1.0])
+    top = _nice(max([float(np.quantile(finite, 0.995)) * 1.1 if len(finite) else 0.0, (limit_s or 0.0) * 1.25, 1e-3]))
+    across, up = (WIDTH - LEFT - RIGHT) / end, (height - TOP - BOTTOM) / top
+
+    def x(t: float) -> float:
+        return LEFT + t * across
+
+    def y(seconds: float) -> float:
+        return height - BOTTOM - min(seconds, top) * up
+
+    parts = [_axes(end, top, x, y, height)]
+    if limit_s is not None:
+        parts.append(f'<line class="limit" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(limit_s):.1f}" y2="{y(limit_s):.1f}"/>')
+        parts.append(
+            f'<text class="limit" x="{WIDTH - RIGHT}" y="{y(limit_s) - 3:.1f}" text-anchor="end">limit {_time(limit_s)}</text>'
+        )
+    parts += [_mark(number, name, x(t), height) for number, (name, t) in enumerate(sorted(marks, key=lambda mark: mark[1]))]
+    good = latency <= (limit_s if limit_s is not None else np.inf)
+    shown = _thin(kept.due, latency) if len(kept) > DOTS else np.arange(len(kept))
+    for index in shown:
+        parts.append(_dot(x(float(kept.due[index])), float(latency[index]), bool(good[index]), y))
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(metric)} over time" '
+        f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
+    )
+
+
+def _thin(due: Floats, latency: Floats) -> NDArray[np.int64]:
+    """Of each column: the median and the slowest request, and every failed one's column at least once."""
+    import numpy as np
+
+    columns = np.minimum((due - due.min()) / max(float(np.ptp(due)), 1e-9) * DOTS / 2, DOTS / 2 - 1).astype(int)
+    chosen: list[int] = []
+    order = np.lexsort((latency, columns))
+    for group in np.split(order, np.flatnonzero(np.diff(columns[order])) + 1):
+        chosen += {int(group[len(group) // 2]), int(group[-1])}
+    return np.array(sorted(chosen))
+
+
+def _dot(x: float, seconds: float, good: bool, y: Scale) -> str:
+    if seconds == float("inf"):
+        return f'<path class="failed" d="M{x - 2.5:.1f} {TOP - 2.5}l5 5m0 -5l-5 5"/>'
+    return f'<circle class="{"good" if good else "late"}" cx="{x:.1f}" cy="{y(seconds):.1f}" r="{1.4 if good else 2.1}"/>'
+
+
+def _mark(number: int, name: str, x: float, height: int) -> str:
+    side, offset = ("end", -3) if x > WIDTH * 0.75 else ("start", 3)
+    label = escape(name if len(name) <= 34 else f"{name[:33]}…")
+    level = TOP - 6 + (number % 3) * 9
+    return (
+        f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 12}" y2="{height - BOTTOM}"/>'
+        f'<text class="mark" x="{x + offset:.1f}" y="{level}" text-anchor="{side}">{label}</text>'
+    )
+
+
+def _axes(end: float, top: float, x: Scale, y: Scale, height: int) -> str:
+    parts = [f'<path class="axis" d="M{LEFT} {TOP}V{height - BOTTOM}H{WIDTH - RIGHT}"/>']
+    for share in (0.0, 0.5, 1.0):
+        parts.append(f'<text x="{LEFT - 4}" y="{y(top * share) + 3:.1f}" text-anchor="end">{_time(top * share)}</text>')
+        if share:
+            parts.append(
+                f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(top * share):.1f}" y2="{y(top * share):.1f}"/>'
+            )
+    step = _nice(end / 6)
+    parts += [
+        f'<text x="{x(step * n):.1f}" y="{height - 7}" text-anchor="middle">{_time(step * n)}</text>'
+        for n in range(int(end / step) + 1)
+    ]
+    return "".join(parts)
+
+
+def _nice(value: float) -> float:
+    """The next round number that is not below."""
+    scale = 10.0 ** floor(log10(value))
+    return next(step * scale for step in STEPS if step * scale >= value - 1e-12)
+
+
+def _time(seconds: float) -> str:
+    if seconds == 0:
+        return "0"
+    if seconds < 1:
+        return f"{seconds * 1000:g} ms"
+    return f"{seconds:g} s" if seconds < 600 else f"{seconds / 60:g} min"

@@ -1,0 +1,503 @@
+"""Every report tells what the record says: from real records and real samples, sound, failed, doubtful and hostile ones."""
+
+import json
+import random
+import re
+import xml.etree.ElementTree as xml
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hotfire.check import catalogue, plan
+from hotfire.errors import BadInput, HarnessError, Unjudged
+from hotfire.gates.decision import Ending, decide, verdict
+from hotfire.load import plan as plans
+from hotfire.load import samples
+from hotfire.record.events import (
+    Anchored,
+    Changed,
+    Closed,
+    Concluded,
+    Decided,
+    Event,
+    Faulted,
+    Gated,
+    Judged,
+    Loaded,
+    Marked,
+    Opened,
+    Planned,
+    Proved,
+    Restored,
+    Seen,
+    Stage,
+    Told,
+)
+from hotfire.record.redactor import Redactor
+from hotfire.record.writer import Recorder
+from hotfire.report import live, objective, write_all
+from hotfire.report.allure import allure_status, scan
+from hotfire.report.judge import judge
+from hotfire.report.rows import ROWS
+from hotfire.scenario.model import Scenario
+from hotfire.words import Blame, Decision, Effect, Mode, Outcome, Proof, Reason, State, Verdict
+
+ROOT = Path(__file__).parents[2]
+SECRET = "hf_Zq81LkPw93Xy"
+HTML = "<script>alert(1)</script><b>x"
+POINTS = (
+    "target",
+    "landed",
+    "population",
+    "closure",
+    "devices",
+    "stability",
+    "function",
+    "traffic",
+    "residue",
+    "durability",
+    "time",
+)
+POINTS += ("idempotence",)
+GO, NO_GO, INCONCLUSIVE, UNSAFE = Verdict
+
+
+def scenario(faults: int = 2, about: str = "Llama 3.1 8B, build 0415, replaces build 0408 on one GPU.") -> Scenario:
+    serves = {"workload": "deployment/llama", "service": "llama", "runtime": "tiny", "model": "llama-3.1-8b"}
+    named = ["one-pod-gone", "out-of-memory", *(f"one-pod-gone-again-and-again-number-{n}" for n in range(faults))][:faults]
+    return Scenario.model_validate(
+        {
+            "apiVersion": "hotfire/v1", "kind": "Scenario", "name": "llama-8b", "about": about, "mode": "promote",
+            "users": "none",
+            "stand": {"namespace": "llm-serving", "accelerators": "simulated"}, "candidate": {"serves": [serves]},
+            "scheduling": {"devices": {"nvidia.com/gpu": 1}, "nodes": {"accelerator": "gpu"}, "tolerates": ["a=b:NoSchedule"]},
+            "secrets": [{"name": "hf-token", "key": "token", "as": "env HF_TOKEN"}, {"pull": "regcred"}],
+            "load": {"arrivals": "spaced 1s", "warm_up": 2, "timeout": "20s"},
+            "slos": [{"metric": "e2e", "p80": "< 2s"}, {"metric": "ttft", "p80": "< 800ms"},
+                     {"metric": "errors", "ratio": "< 20%"}],
+            "faults": [{"name": name, "kill": "one pod", "serving_again_within": "60s"} for name in named],
+        }
+    )  # fmt: skip
+
+
+@dataclass
+class Run:
+    """A run as the plugin writes it, with what is to go wrong in it."""
+
+    folder: Path
+    scenario: Scenario = field(default_factory=scenario)
+    failing: dict[str, Judged] = field(default_factory=dict)
+    slow: float = 1.0
+    requests: int = 30
+    state: State | None = None
+    proof: Proof = Proof.PROVEN
+    closed: bool = True
+    run: str = "llama-8b-20261124-141503-7f3a"
+
+    def write(self) -> Verdict:
+        """Write the record, and every report from it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        redactor = Redactor({"hf-token/token": SECRET})
+        self.clock = 0.0
+        self.recorder = Recorder(self.folder / "record.jsonl", redactor)
+        for event in self.before():
+            self.emit(event)
+        self.emit(Anchored(head=self.recorder.head))
+        decision, because = decide(self.recorder.entries)
+        self.state = self.state or (State.CONFIRMED if decision is Decision.CONFIRM else State.RESTORED)
+        for event in self.settled(decision, because):
+            self.emit(event)
+        found, because = verdict(self.recorder.entries, Ending.of(self.recorder.entries, closing=True))
+        self.emit(Concluded(verdict=found, because=because))
+        self.emit(Closed()) if self.closed else self.recorder.abandon()
+        write_all(self.folder, redactor)
+        return found
+
+    def emit(self, event: Event) -> None:
+        self.recorder.emit(event)
+
+    def before(self) -> Iterable[Event]:
+        yield Opened(
+            run=self.run, scenario=self.scenario.name, about=self.scenario.about, mode=Mode.PROMOTE,
+            scenario_digest="sha256:" + "5e" * 32, candidate_digest="sha256:" + "c0ffee42" * 8,
+            baseline="deployment/llama sha256:" + "0408" * 16, accelerators="simulated",
+            stand="Kubernetes v1.36.2, context dev, namespace llm-serving", way_back="in-process, not armed", users="none",
+            version="0.1.0",
+        )  # fmt: skip
+        self.planned = plan(catalogue(), self.scenario)
+        yield Planned(checks=self.planned)
+        suites = dict.fromkeys(check.suite for check in self.planned)
+        blocked = False
+        for suite in suites:
+            if suite != "test_90_settle":
+                yield Stage(suite=suite, phase="began")
+                for check in self.planned:
+                    if check.suite == suite and check.asked:
+                        yield from self.check(check.key, blocked)
+                        failed = self.failing.get(check.key)
+                        blocked = blocked or (failed is not None and suite < "test_5")
+                if suite == "test_80_faults" and not blocked:
+                    yield self.loaded("fault-traffic", 60, [("one-pod-gone: applied", 12.0), ("one-pod-gone: serving", 16.1)])
+                yield Stage(suite=suite, phase="ended")
+
+    def check(self, key: str, blocked: bool) -> Iterable[Event]:
+        check = next(one for one in self.planned if one.key == key)
+        if blocked:
+            yield Judged(check=key, outcome=Outcome.NOT_RUN, reason=Reason.BLOCKED, message="blocked: an earlier stage failed")
+            return
+        noun = re.match(r"\d+ (\S+)(?: per (\S+))?", check.evidence)
+        for one in noun.groups() if noun else ():
+            if one:
+                yield Seen(check=key, noun=one, count=2)
+        if check.id == "load.client":
+            yield self.loaded("objectives", self.requests, [("look 1", float(self.requests))])
+        if check.id == "faults.effect":
+            yield from self.fault(check.param)
+        if check.id == "load.slo":
+            yield self.gated(check.param)
+            yield self.slo_judged(check.key)
+        else:
+            yield self.failing.get(key) or Judged(check=key, outcome=Outcome.PASS, seconds=0.4)
+
+    def loaded(self, name: str, requests: int, marks: Sequence[tuple[str, float]]) -> Loaded:
+        where = self.folder / "load" / name
+        where.mkdir(parents=True)
+        drawn = plans.draw(where / "plan.jsonl", "spaced 1s", [plans.Prompt("a", "Hello")], [requests], warm_up=2)
+        digest = write_samples(where / "samples.jsonl.gz", requests, self.slow, fails=name != "objectives")
+        for mark, t in marks:
+            self.recorder.emit(Marked(name=mark, load_time=t))
+        self.event = Loaded(
+            name=name, plan=f"load/{name}/plan.jsonl", plan_digest=drawn.digest, samples=f"load/{name}/samples.jsonl.gz",
+            samples_digest=digest, look=1, arrivals="spaced 1s", window=(0.0, requests + 10.0),
+            client={"sound": True, "cause": "", "figures": {"dispatch_p99_ms": 0.42}},
+        )  # fmt: skip
+        return self.event
+
+    def gated(self, param: str) -> Gated:
+        slo = next(one for one in self.scenario.slos if one.id == param)
+        assert self.scenario.load is not None
+        gate = objective.describe(slo, self.scenario.load, requests=self.requests, until=self.event.window[1], required_gates=3)
+        found = samples.read(self.folder / self.event.samples)
+        self.judgement = objective.judge(found, gate, look=1, last_look=True)
+        record = self.judgement.as_record()
+        return Gated(check=f"load.slo[{param}]", load="objectives", look=1, last_look=True, gate=gate, judgement=record)
+
+    def slo_judged(self, key: str) -> Judged:
+        found = self.judgement
+        whose = Blame.CANDIDATE if found.outcome is Outcome.FAIL else None
+        assert found.outcome is not None
+        return Judged(check=key, outcome=found.outcome, reason=found.reason, blame=whose, message=found.detail)
+
+    def fault(self, name: str) -> Iterable[Event]:
+        yield Faulted(fault=name, step="target", data={"pod": "llama-7c9f-x2x4k", "container": "engine", "node": "gpu-a"})
+        yield Faulted(fault=name, step="control", effect=Effect.NO_EFFECT, data={})
+        witness = ["uid 5b0e is gone", "llama-7c9f-9qk2p was created by the same controller"]
+        yield Faulted(fault=name, step="effect", effect=Effect.CONFIRMED, data={"evidence": witness})
+        yield Faulted(fault=name, step="recovered", data={"seconds": 4.1, "within": 60.0})
+
+    def settled(self, decision: Decision, because: tuple[str, ...]) -> Iterable[Event]:
+        assert self.state is not None
+        yield Decided(decision=decision, because=because)
+        yield Changed(state=self.state, by="hotfire")
+        for number, point in enumerate(POINTS):
+            applies = point != "devices"
+            result = self.proof if number == 3 else Proof.PROVEN if applies else Proof.NOT_APPLICABLE
+            said = (
+                "2 of 2 objects equal the snapshot, zero differences"
+                if applies
+                else "simulated devices have no memory to compare"
+            )
+            yield Proved(point=point, result=result, evidence=said)
+        if self.state is State.RESTORED:
+            yield Restored(restored_s=6.2, settled_s=11.9)
+        fine = Outcome.PASS if self.proof is Proof.PROVEN else Outcome.FAIL
+        for key, noun in (("settle.restored", "proof-point"), ("settle.within", "time")):
+            yield Seen(check=key, noun=noun, count=12)
+            yield Judged(check=key, outcome=fine, blame=Blame.HARNESS if fine is Outcome.FAIL else None, seconds=0.1)
+        yield Anchored(head=self.recorder.head)
+
+
+def write_samples(path: Path, requests: int, slow: float, fails: bool) -> str:
+    """One request a second, two of warm-up; with `fails`, those due from 12 to 16 s fail."""
+    rng, out = random.Random(7), samples.Writer(path)
+    for index in range(requests + 2):
+        due = index * 1_000_000
+        first, took = round(rng.lognormvariate(-1.6, 0.3) * slow * 1e6), round(rng.lognormvariate(-0.9, 0.3) * slow * 1e6)
+        failed = fails and 12 <= index <= 16
+        end = due + first + took
+        row: dict[str, Any] = dict.fromkeys(samples.COLUMNS, "") | {
+            "i": index, "warm": int(index < 2), "due": due, "took": due, "sent": due + 90, "conn": None, "hdr": due + first,
+            "fb": None if failed else due + first, "ft": None if failed else due + first, "lt": None if failed else end,
+            "end": end,
+            "n": 0 if failed else 8, "usage": 8, "status": 0 if failed else 200, "err": "connect_refused" if failed else "",
+            "reused": 0, "coal": 0, "gmax": 40_000, "g99": 30_000,
+        }  # fmt: skip
+        out.add([row[name] for name in samples.COLUMNS])
+    return out.close()
+
+
+def failed(key: str, outcome: Outcome = Outcome.FAIL, blame: Blame = Blame.CANDIDATE, **more: Any) -> dict[str, Judged]:
+    reason = Reason.BREACH if outcome is Outcome.FAIL else Reason.TIMEOUT
+    return {key: Judged(check=key, outcome=outcome, reason=reason, blame=blame, **more)}
+
+
+PENDING = failed(
+    "scheduling.within",
+    message="1 of 2 pods on a node after 31s (limit 2m)",
+    details=("llama-7c9-x2x4k  serving since 12s on gpu-a3", "llama-7c9-9qk2p  TERMINAL: Pending 31s: 0/6 nodes"),
+)
+RUNS: dict[str, tuple[Verdict, dict[str, Any]]] = {
+    "go": (GO, {}),
+    "no-go-slow": (NO_GO, {"slow": 8.0}),
+    "no-go-pending": (NO_GO, {"failing": PENDING}),
+    "inconclusive": (INCONCLUSIVE, {"failing": failed("preflight.capacity", blame=Blame.PLATFORM, message="node gpu-a lost")}),
+    "too-few": (INCONCLUSIVE, {"requests": 5}),
+    "unsafe": (UNSAFE, {"failing": PENDING, "proof": Proof.UNPROVEN}),
+    "torn": (NO_GO, {"slow": 8.0, "closed": False}),
+    "many-faults": (GO, {"scenario": scenario(24), "requests": 4000}),
+    "hostile": (
+        NO_GO,
+        {
+            "scenario": scenario(3, about=f"{HTML} {SECRET} " + "long " * 200),
+            "run": "r" * 200,
+            "failing": failed("behaviour.identity[llama]", message=HTML + "x" * 900, details=(HTML, SECRET) * 30),
+        },
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folders = {name: tmp_path_factory.mktemp(name) for name in RUNS}
+    for name, (wanted, changes) in RUNS.items():
+        assert Run(folders[name], **changes).write() is wanted, name
+    return folders
+
+
+def said(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "verdict.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_verdict_and_exit_code_are_the_records(made: dict[str, Path], name: str) -> None:
+    found, wanted = said(made[name]), INCONCLUSIVE if name == "torn" else RUNS[name][0]
+    assert (found["verdict"], found["exit_code"]) == (wanted, wanted.exit_code) and found["because"]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_judge_comes_to_the_same_offline(made: dict[str, Path], name: str) -> None:
+    again = judge(made[name])
+    assert again.verdict == said(made[name])["verdict"] and "anchors: not checked" in again.lines
+    assert again.agrees is (name != "torn"), again.differences
+
+
+def test_judge_repeats_every_gate_from_the_samples(made: dict[str, Path]) -> None:
+    gates = [line for line in judge(made["go"]).lines if line.startswith("gate ")]
+    assert len(gates) == 3 and all("look 1: PASS" in line for line in gates)
+
+
+def test_judge_finds_a_gate_whose_figures_were_made_up(tmp_path: Path) -> None:
+    class Forger(Run):
+        def gated(self, param: str) -> Gated:
+            true = super().gated(param)
+            good = true.judgement | {"outcome": "PASS", "reason": None, "observed": 0.1, "bad": 0}
+            return true.model_copy(update={"judgement": good})
+
+        def slo_judged(self, key: str) -> Judged:
+            return Judged(check=key, outcome=Outcome.PASS)
+
+    assert Forger(tmp_path, slow=8.0).write() is GO
+    again = judge(tmp_path)
+    assert (
+        again.verdict is UNSAFE
+        and not again.agrees
+        and any("outcome was PASS, it is FAIL" in line for line in again.differences)
+    )
+
+
+def test_judge_finds_other_samples_and_a_missing_plan(tmp_path: Path) -> None:
+    Run(tmp_path).write()
+    write_samples(tmp_path / "load/objectives/samples.jsonl.gz", 30, 0.5, fails=False)
+    assert any("samples.jsonl.gz was changed" in line for line in judge(tmp_path).lines) and judge(tmp_path).verdict is not GO
+    (tmp_path / "load/objectives/plan.jsonl").unlink()
+    assert any("plan.jsonl is not there any more" in line for line in judge(tmp_path).lines)
+
+
+def test_judge_finds_a_pass_that_nobody_can_repeat(tmp_path: Path) -> None:
+    class Silent(Run):
+        def check(self, key: str, blocked: bool) -> Iterable[Event]:
+            return (event for event in super().check(key, blocked) if not isinstance(event, Gated))
+
+    assert Silent(tmp_path).write() is GO
+    assert judge(tmp_path).verdict is not GO and "could be repeated" in judge(tmp_path).differences[0]
+
+
+def test_judge_finds_a_changed_record_and_a_changed_verdict(tmp_path: Path) -> None:
+    Run(tmp_path, slow=8.0).write()
+    verdict_file, record = tmp_path / "verdict.json", tmp_path / "record.jsonl"
+    verdict_file.write_text(verdict_file.read_text().replace('"NO_GO"', '"GO"'))
+    assert judge(tmp_path).differences == ("verdict.json says GO, NO_GO follows",)
+    record.write_text(record.read_text().replace('"FAIL"', '"PASS"', 1))
+    assert judge(tmp_path).verdict is UNSAFE and judge(tmp_path).differences[0].startswith("record: line")
+
+
+def test_judge_wants_the_folder_of_a_run(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"no record\.jsonl"):
+        judge(tmp_path)
+
+
+def test_samples_outside_the_folder_are_not_read(tmp_path: Path) -> None:
+    class Outside(Run):
+        def loaded(self, name: str, requests: int, marks: Sequence[tuple[str, float]]) -> Loaded:
+            self.event = super().loaded(name, requests, marks)
+            return self.event.model_copy(update={"samples": "../" * 9 + "etc/passwd"})
+
+    Outside(tmp_path).write()
+    assert any("lies outside the run's folder" in line for line in judge(tmp_path).lines)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_certificate_holds_all_rows_and_the_plain_facts(made: dict[str, Path], name: str) -> None:
+    page = (made[name] / "certificate.html").read_text()
+    assert all(row in page for row in ROWS) and len(ROWS) == 19
+    for fact in (
+        "simulated",
+        "in-process, not armed",
+        "certified by",
+        '<dt>users</dt><dd class="strong" title="none">none</dd>',
+    ):
+        assert fact in page
+    assert f'<div class="word">{said(made[name])["verdict"]}</div>' in page
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_certificate_runs_and_loads_nothing(made: dict[str, Path], name: str) -> None:
+    page = (made[name] / "certificate.html").read_text()
+    assert not re.search(r"<script|<img|<link|<iframe|src=|url\(|@import|onload", page) and "default-src 'none'" in page
+    assert set(re.findall(r"https?://[^\"' ]+", page)) <= {"http://www.w3.org/2000/svg"}
+
+
+def test_what_does_not_fit_is_counted(made: dict[str, Path]) -> None:
+    page = (made["many-faults"] / "certificate.html").read_text()
+    assert "19 more in verdict.json, none worse than these" in page and len(said(made["many-faults"])["faults"]) == 24
+
+
+def test_many_requests_are_thinned_and_the_slowest_stays(made: dict[str, Path]) -> None:
+    plot = (made["many-faults"] / "certificate.html").read_text().split("<svg")[1]
+    assert 200 < plot.count("<circle") <= 600
+
+
+def test_a_plot_without_its_samples_says_so(tmp_path: Path) -> None:
+    Run(tmp_path).write()
+    (tmp_path / "load/objectives/samples.jsonl.gz").write_bytes(b"")
+    write_all(tmp_path)
+    assert "no picture: samples.jsonl.gz was changed" in (tmp_path / "certificate.html").read_text()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_no_file_of_a_run_holds_the_secret(made: dict[str, Path], name: str) -> None:
+    assert not [path for path in made[name].rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_junit_counts_what_the_record_counts(made: dict[str, Path], name: str) -> None:
+    root, checks = xml.parse(made[name] / "junit.xml").getroot(), said(made[name])["checks"]
+    for tag, outcome in (("failure", "FAIL"), ("error", "INVALID"), ("skipped", "NOT_RUN")):
+        named = {case.get("name") for case in root.iter("testcase") if case.find(tag) is not None}
+        assert named == {check["check"] for check in checks if check["outcome"] == outcome}
+    assert root.get("tests") == str(len(checks))
+
+
+def allure_folder(folder: Path, text: str = SECRET) -> Path:
+    """What allure-pytest leaves: two results that say something else than the record, an attachment, a container."""
+    results = folder / "allure-results"
+    results.mkdir(exist_ok=True)
+    for number, name in enumerate(("test_the_objective_holds[e2e-p80]", "test_of_no_plan")):
+        data = {"uuid": str(number), "name": name, "fullName": f"suites#{name}", "status": "passed", "start": 1, "stop": 2}
+        data["parameters"] = [{"name": "slo", "value": repr(text)}]
+        (results / f"{number}-result.json").write_text(json.dumps(data))
+    (results / "9-container.json").write_text(json.dumps({"befores": [{"name": text}]}))
+    (results / "9-attachment.txt").write_text(f"log {text}\n")
+    return results
+
+
+def test_allure_says_what_the_record_says_and_nothing_secret(tmp_path: Path) -> None:
+    allure_folder(tmp_path)
+    Run(tmp_path, slow=8.0).write()
+    results = [json.loads(path.read_text()) for path in (tmp_path / "allure-results").glob("*-result.json")]
+    wanted = {check["check"]: allure_status(Outcome(check["outcome"])) for check in said(tmp_path)["checks"]}
+    wanted["test_of_no_plan"] = "broken"
+    assert {one["name"]: one["status"] for one in results} == wanted and len(results) == len(wanted)
+    assert wanted["load.slo[e2e-p80]"] == "failed" and wanted["settle.restored"] == "passed"
+    assert "hf-token" in (tmp_path / "allure-results/9-attachment.txt").read_text()
+
+
+def test_allure_s_history_outlives_the_run_and_writing_twice_changes_nothing(tmp_path: Path) -> None:
+    ids = []
+    for run in ("one", "two"):
+        (tmp_path / run).mkdir()
+        allure_folder(tmp_path / run)
+        Run(tmp_path / run, run=run).write()
+        before = {path.name: path.read_bytes() for path in (tmp_path / run / "allure-results").iterdir()}
+        write_all(tmp_path / run, Redactor({"hf-token/token": SECRET}))
+        assert before == {path.name: path.read_bytes() for path in (tmp_path / run / "allure-results").iterdir()}
+        results = [json.loads(path.read_text()) for path in (tmp_path / run / "allure-results").glob("*-result.json")]
+        ids.append({one["name"]: one["historyId"] for one in results if "historyId" in one})
+    assert ids[0] == ids[1] and len(set(ids[0].values())) == len(ids[0])
+
+
+def test_a_secret_that_is_left_anywhere_fails_loudly_without_being_told(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "carrier.log").write_text(f"Authorization: Bearer {SECRET}")
+    with pytest.raises(HarnessError, match=r"carrier\.log \(hf-token/token\)") as caught:
+        scan(tmp_path, Redactor({"hf-token/token": SECRET}))
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_every_outcome_has_an_allure_status_of_its_own(outcome: Outcome) -> None:
+    assert len({allure_status(one) for one in Outcome}) == 4 and allure_status(outcome)
+
+
+def test_a_failure_reads_as_an_engineer_would_ask() -> None:
+    assert live.lines(PENDING["scheduling.within"]) == [
+        "FAIL scheduling.within: 1 of 2 pods on a node after 31s (limit 2m)",
+        "  llama-7c9-x2x4k  serving since 12s on gpu-a3".replace("k  s", "k s"),
+        "  llama-7c9-9qk2p TERMINAL: Pending 31s: 0/6 nodes",
+        "  blame: candidate",
+    ]
+
+
+def test_every_event_is_told_in_lines_a_terminal_only_prints(made: dict[str, Path]) -> None:
+    assert live.lines(Told(line="a\x1b[2Jb\nc")) == ["a [2Jb c"]
+    for line in (made["hostile"] / "record.jsonl").read_text().splitlines():
+        event = json.loads(line)["event"]
+        assert all(
+            text.isprintable() for text in live.lines(Judged.model_validate(event) if event["type"] == "judged" else Closed())
+        )
+
+
+def test_a_row_of_the_checklist_is_never_better_than_its_worst_check(made: dict[str, Path]) -> None:
+    rows = {row["row"]: row for row in said(made["unsafe"])["rows"]}
+    assert rows["GPU scheduling and node affinity"]["outcome"] == "FAIL" and rows["rollback procedure"]["outcome"] == "FAIL"
+    assert rows["TLS termination"]["outcome"] == "NOT_RUN" and rows["TLS termination"]["not_asked"] == ["edge.tls"]
+    assert {row["row"]: row["in_part"] for row in said(made["go"])["rows"]}["model readiness checks"] is True
+
+
+def test_an_objective_without_requests_is_unjudged(tmp_path: Path) -> None:
+    write_samples(tmp_path / "s.gz", 0, 1.0, fails=False)
+    gate = {
+        "metric": "e2e",
+        "statistic": "p80",
+        "limit": 2.0,
+        "confidence": 0.95,
+        "arrivals": "spaced",
+        "timeout_s": 9,
+        "until": 9,
+    }
+    with pytest.raises(Unjudged, match="no request"):
+        objective.judge(samples.read(tmp_path / "s.gz"), {**gate, "requests": 5, "required_gates": 1}, look=1, last_look=True)
