@@ -31,6 +31,7 @@ HERE = Path(__file__).parent
 OUT = HERE.parent / "reports" / "bench"
 SERVER_CPU, CLIENT_CPU = 0, 1
 TOKENS, ITL_MS, TTFT_MS = 150, 20.0, 200.0
+STARVED_MS = 30.0  # a p99 gap at the server above this: the machine took the time, there is no truth to compare with
 Cell = dict[str, Any]
 
 
@@ -257,12 +258,17 @@ def main() -> None:
 
 
 def section_streams(runs: int) -> tuple[list[Cell], Cell]:
-    rows, carried = [], 0
+    rows, carried = list[Cell](), 0
+    discarded: list[Cell] = []
     print("streams  p99 gap said / true ms   ratio   TTFT error p50 / p99 ms   from due p99   us CPU a token   sound")
     for level in (300, 600, 1200) if runs > 1 else (300,):
-        at = []
-        for _ in range(runs):
+        at: list[Cell] = []
+        while len(at) < runs:
             row = streams(level)
+            if row["p99_gap_true_ms"] > STARVED_MS and len(discarded) < 2 * runs:
+                discarded.append(row)
+                print(f"{level:7d}  the server itself was starved (p99 gap {row['p99_gap_true_ms']:.0f} ms): discarded")
+                continue
             at.append(row)
             print(f"{level:7d}  {row['p99_gap_ms']:8.2f} / {row['p99_gap_true_ms']:8.2f}   {row['ratio']:.4f}  "
                   f"{row['ttft_error_ms'][0]:10.3f} / {row['ttft_error_ms'][1]:.3f}  {row['ttft_error_from_due_ms'][1]:14.3f}"
@@ -272,7 +278,8 @@ def section_streams(runs: int) -> tuple[list[Cell], Cell]:
             carried = level
     median = lambda level, pick: float(np.median([pick(row) for row in rows if row["level"] == level]))  # noqa: E731
     top = max(row["level"] for row in rows)
-    return rows, {
+    return rows + [row | {"discarded": True} for row in discarded], {
+        "streams_runs_discarded": len(discarded),
         "streams_within_5pct": carried,
         "cpu_us_per_token": round(median(top, lambda row: row["cpu_us_per_token"]), 2),
         "ttft_error_p50_ms_300": round(median(300, lambda row: row["ttft_error_ms"][0]), 4),

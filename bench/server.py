@@ -10,6 +10,7 @@ at all for S seconds, AT seconds after its first request. On SIGTERM it writes o
 """
 
 import argparse
+import ctypes
 import heapq
 import json
 import os
@@ -158,6 +159,7 @@ def main() -> None:
     parser.add_argument("--freeze", action="append", default=[])
     parser.add_argument("--cpu", type=int)
     args = parser.parse_args()
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # it ends with whoever measures
     if args.cpu is not None:
         os.sched_setaffinity(0, {args.cpu})
     Server(args).run()

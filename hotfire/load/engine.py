@@ -100,7 +100,7 @@ class Engine:
         self._granted = 0  # the look up to which requests may be sent
         self._finished = False  # nothing more is sent
         self._drain_to: int | None = None
-        self._spaced_due = 0
+        self._spaced_due = self._shift = 0
         self._quiet_since = self._still = 0  # the last byte; the last time at which none was there
         self._quiets: list[tuple[int, int]] = []
         self.t0 = self._ticked = self._swept = 0
@@ -112,6 +112,8 @@ class Engine:
     def go(self, look: int) -> None:
         """Requests up to this look (from 1) may be sent."""
         if look - 1 > self._granted:
+            if self._next is not None and self._next.index >= self._cap():  # it had to stop: what follows moves with it
+                self._shift = max(self._shift, self._now() - self._next.due_us)
             self._granted = look - 1
             self._spaced_due = max(self._spaced_due, self._now())
 
@@ -176,7 +178,7 @@ class Engine:
             return 1 << 60
         if self.plan.header.spaced:
             return 1 << 60 if self.in_flight else self._spaced_due
-        return self._next.due_us
+        return self._next.due_us + self._shift
 
     def _issue(self) -> None:
         while (due := self._due()) <= (now := self._now()):

@@ -149,6 +149,12 @@ class Samples:
         kept = self.where(self.warm == 0)
         return kept if first is None else kept.where(kept.i < first)
 
+    def missing(self, first: int) -> list[int]:
+        """Which of the first so many counted requests of the plan have no sample. At a look that is reached: none."""
+        import numpy as np
+
+        return [int(i) for i in np.setdiff1d(np.arange(first), self.i)]
+
     def is_error(self, *classes: str) -> NDArray[np.bool_]:
         """(n,) whether the request failed with one of these classes; with any, when none is named."""
         import numpy as np

@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -22,11 +23,12 @@ Script = Sequence[bytes | float]  # bytes to send, seconds to wait; a negative n
 class Scripted:
     """A raw-socket server: the text of the prompt names the script it plays. `opened` connections, `headers` seen."""
 
-    def __init__(self, scripts: dict[str, Script]) -> None:
+    def __init__(self, scripts: dict[str, Script], tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.scripts, self.opened, self.heads = scripts, 0, list[str]()
         self._over = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -43,7 +45,8 @@ class Scripted:
             threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        with sock, suppress(OSError):  # the client may leave in the middle of a script
+        with suppress(OSError), self._tls.wrap_socket(sock, server_side=True) if self._tls else sock as sock:
+            # the client may leave in the middle of a script
             while asked := self._request(sock):
                 for step in self.scripts[asked]:
                     if isinstance(step, bytes):
@@ -84,12 +87,12 @@ class Scripted:
 
 
 @pytest.fixture(scope="module")
-def scripted() -> Iterator[Callable[[dict[str, Script]], Scripted]]:
+def scripted() -> Iterator[Callable[..., Scripted]]:
     """Start scripted servers; they end with the module."""
     made: list[Scripted] = []
 
-    def start(scripts: dict[str, Script]) -> Scripted:
-        made.append(Scripted(scripts))
+    def start(scripts: dict[str, Script], tls: ssl.SSLContext | None = None) -> Scripted:
+        made.append(Scripted(scripts, tls))
         return made[-1]
 
     yield start
