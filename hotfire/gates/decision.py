@@ -59,7 +59,8 @@ class CheckOutcome:
     @property
     def line(self) -> str:
         """One line for people, without a trailing period."""
-        said = "/".join(word for word in (self.outcome, self.reason) if word)
+        plain = self.reason in (None, Reason.BREACH) or self.message.startswith(str(self.reason))
+        said = self.outcome if plain else f"{self.outcome}, {self.reason}"
         whose = f", blame: {self.blame}" if self.blame else ""
         return f"{self.key}: {said}{whose}" + (f": {self.message}" if self.message else "")
 
@@ -147,7 +148,7 @@ def decide(entries: Sequence[Entry]) -> tuple[Decision, tuple[str, ...]]:
     case = Case.of([entry.event for entry in entries])
     before = {key: one for key, one in case.found.items() if not one.planned.id.startswith(SETTLING)}
     case = replace(case, found=before)
-    because = (*_doubts(case, ending), *(one.line for one in (*case.against, *case.doubtful)))
+    because = (*_doubts(case, ending), *_lines(case.against), *_lines(case.doubtful))
     if because:
         return Decision.ROLL_BACK, because
     return Decision.CONFIRM, (f"all {len(case.deciding)} required checks passed",)
@@ -167,8 +168,8 @@ def verdict_of(planned: Iterable[PlannedCheck], judged: Iterable[Judged]) -> Ver
 
 
 def _verdict(case: Case, ending: Ending) -> tuple[Verdict, tuple[str, ...]]:
-    against = tuple(one.line for one in case.against)
-    doubts = _doubts(case, ending) + tuple(one.line for one in case.doubtful)
+    against = _lines(case.against)
+    doubts = (*_doubts(case, ending), *_lines(case.doubtful))
     if unsafe := _unsafe(case, ending):
         return Verdict.UNSAFE, (*unsafe, *against, *doubts)
     if _ceiling(ending):
@@ -183,6 +184,19 @@ def _verdict(case: Case, ending: Ending) -> tuple[Verdict, tuple[str, ...]]:
     serves = "what was there before is back, proven" if ending.state is State.RESTORED else "nothing of the run is left, proven"
     because = (*against, *doubts) if reached is Verdict.NO_GO else (*doubts, *against)
     return reached, (*because, serves)
+
+
+def _lines(found: Iterable[CheckOutcome]) -> tuple[str, ...]:
+    """A line each, but one for all that were not run for the same reason: what they wait for is said elsewhere."""
+    judged: list[str] = []
+    waiting: dict[Reason | None, list[str]] = {}
+    for one in found:
+        if one.outcome is Outcome.NOT_RUN:
+            waiting.setdefault(one.reason, []).append(one.key)
+        else:
+            judged.append(one.line)
+    judged += [f"{len(keys)} NOT_RUN, {reason}: {', '.join(keys)}" for reason, keys in waiting.items()]
+    return tuple(judged)
 
 
 def _unsafe(case: Case, ending: Ending) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 
 from hotfire.errors import HarnessError, Unjudged
-from hotfire.gates.decision import SEVERITY, CheckOutcome
+from hotfire.gates.decision import SEVERITY
 from hotfire.load import samples
 from hotfire.record.events import Gated, Loaded
 from hotfire.report.plot import latency_plot
@@ -27,7 +27,7 @@ MEANING = {
     Verdict.INCONCLUSIVE: "Nothing was established for or against the candidate.",
     Verdict.UNSAFE: "It is not proven that what serves now is what should. Page someone.",
 }
-BECAUSE, GATES, FAULTS, POINTS = 5, 6, 5, 14  # lines of each that fit on the page
+BECAUSE, GATES, FAULTS, POINTS, SEEN = 5, 6, 5, 14, 12  # lines of each that fit on the page
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def certificate_html(story: Story, folder: Path) -> str:
 
 
 def _page(story: Story, folder: Path) -> dict[str, Any]:
+    because = _because(story)
     faults = sorted(story.faults, key=lambda one: -SEVERITY[one.outcome])
     gates = sorted(story.gates.values(), key=lambda one: -SEVERITY[_outcome(one, story)])
     return {
@@ -71,20 +72,20 @@ def _page(story: Story, folder: Path) -> dict[str, Any]:
         "opened": story.opened,
         "verdict": story.verdict,
         "meaning": f"{MEANING[story.verdict]}{_end(story)}",
-        "because": _because(story),
-        "because_more": max(len(story.because) - BECAUSE, 0),
+        "because": because[:BECAUSE],
+        "because_more": max(len(because) - BECAUSE, 0),
         "facts": _facts(story),
         "objectives": [_objective(one, story) for one in gates[:GATES]],
         "objectives_more": max(len(gates) - GATES, 0),
         "confidence": _confidence(gates),
         "clients": [_client(one) for one in story.loads.values()][:2],
         "plots": _plots(story, folder),
+        "seen": _seen(story),
         "faults": faults[:FAULTS] if len(faults) > FAULTS + 1 else faults,
         "faults_more": len(faults) - FAULTS if len(faults) > FAULTS + 1 else 0,
         "points": story.proof[:POINTS],
         "points_more": max(len(story.proof) - POINTS, 0),
         "tally": _tally(story),
-        "others": _others(story),
         "Outcome": Outcome,
         "Proof": Proof,
     }
@@ -102,7 +103,8 @@ def _end(story: Story) -> str:
 
 
 def _because(story: Story) -> Sequence[str]:
-    return () if story.verdict is Verdict.GO else story.because[:BECAUSE]
+    """Why, without the last line on the end, which the sentence before it says already."""
+    return () if story.verdict is Verdict.GO else story.because if story.verdict is Verdict.UNSAFE else story.because[:-1]
 
 
 def _facts(story: Story) -> list[tuple[str, str]]:
@@ -113,7 +115,7 @@ def _facts(story: Story) -> list[tuple[str, str]]:
     back = story.restored
     return [
         ("candidate", opened.candidate_digest),
-        ("before it", opened.baseline),
+        ("baseline", opened.baseline),
         ("stand", opened.stand),
         ("accelerators", opened.accelerators),
         ("way back", opened.way_back),
@@ -121,7 +123,7 @@ def _facts(story: Story) -> list[tuple[str, str]]:
         ("certified by", opened.certified),
         ("mode", f"{opened.mode}, scenario sha256 {opened.scenario_digest.removeprefix('sha256:')[:16]}"),
         ("ran", at),
-        ("way back took", f"{back.restored_s:.1f} s, settled after {back.settled_s:.1f} s" if back else "it was not gone"),
+        ("way back took", f"{back.restored_s:.1f} s, settled after {back.settled_s:.1f} s" if back else "not needed"),
     ]
 
 
@@ -129,6 +131,8 @@ def _objective(event: Gated, story: Story) -> Objective:
     gate, found = event.gate, event.judgement
     share = gate.get("metric") == "errors"
     one = story.outcomes.get(event.check)
+    failed = found.get("outcome") == Outcome.FAIL
+    bound = f"at least {_percent(found.get('lower'))}" if failed else f"at most {_percent(found.get('upper'))}"
     alpha_free = gate.get("confidence") in (None, "none")
     return Objective(
         name=f"{gate.get('metric')} {'share' if share else gate.get('statistic')}",
@@ -137,7 +141,7 @@ def _objective(event: Gated, story: Story) -> Objective:
         observed=_percent(found.get("observed")) if share else _seconds(found.get("observed")),
         requests=str(found.get("n", "")),
         share=_percent(found.get("share")),
-        bound="none stated" if alpha_free else f"at most {_percent(found.get('upper'))}",
+        bound="none stated" if alpha_free else bound,
         allowed=_percent(found.get("limit")),
         outcome=_outcome(event, story).value,
     )
@@ -171,6 +175,8 @@ def _client(load: Loaded) -> str:
 def _plots(story: Story, folder: Path) -> list[Plot]:
     """The load that the objectives were judged on, and the traffic beneath the faults."""
     out: list[Plot] = []
+    tall = 160 - 11 * min(len(_because(story)), BECAUSE + 1) - 10 * min(len(story.faults), FAULTS + 1)
+    heights = (max(tall, 84), max(tall - 20, 72))  # what the page has left for them
     for load in list(story.loads.values())[:2]:
         gates = [
             one.gate
@@ -182,10 +188,16 @@ def _plots(story: Story, folder: Path) -> list[Plot]:
         title = f"{load.name}: {metric} of each request over the time at which it was due ({load.arrivals})"
         try:
             found = samples.read(_inside(folder, load.samples), load.samples_digest)
-            out.append(Plot(title, latency_plot(found, metric, limit, marks, height=150 if not out else 120)))
+            out.append(Plot(title, latency_plot(found, metric, limit, marks, height=heights[len(out)])))
         except (HarnessError, Unjudged, OSError) as error:
             out.append(Plot(title, "", f"no picture: {getattr(error, 'message', None) or error}"))
     return out
+
+
+def _seen(story: Story) -> list[tuple[str, list[str]]]:
+    """What the first failed checks saw, line by line, where there is no picture that shows it."""
+    failed = [one for one in story.outcomes.values() if one.outcome in (Outcome.FAIL, Outcome.INVALID) and one.details]
+    return [(one.key, [line for line in one.details if line != one.message][:SEEN]) for one in failed[:2] if not story.loads]
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -196,17 +208,14 @@ def _inside(folder: Path, name: str) -> Path:
 
 
 def _tally(story: Story) -> str:
+    """How many required checks came to what, and which advisory ones did not pass."""
     asked = sum(one.decides for one in story.outcomes.values())
     counts = [(story.count(outcome), outcome) for outcome in Outcome]
-    return f"{asked} required checks: " + ", ".join(f"{count} {outcome}" for count, outcome in counts if count)
-
-
-def _others(story: Story) -> list[CheckOutcome]:
-    """Asked checks outside the checklist's rows that did not pass."""
-    rowed = {one.key for row in story.rows for one in row.asked}
-    return [
-        one for one in story.outcomes.values() if one.planned.asked and one.key not in rowed and one.outcome is not Outcome.PASS
+    advisory = [
+        one for one in story.outcomes.values() if one.planned.asked and not one.decides and one.outcome is not Outcome.PASS
     ]
+    noted = f"; advisory: {', '.join(f'{one.key} {one.outcome}' for one in advisory[:3])}" if advisory else ""
+    return f"{asked} required checks: {', '.join(f'{count} {outcome}' for count, outcome in counts if count)}{noted}"
 
 
 def _percent(value: object) -> str:
@@ -221,4 +230,4 @@ def _seconds(value: object) -> str:
 
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.3g} s"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Scale = Callable[[float], float]
 WIDTH, HEIGHT = 720, 150
-LEFT, RIGHT, TOP, BOTTOM = 46, 8, 16, 20
+LEFT, RIGHT, TOP, BOTTOM = 46, 8, 14, 18
 DOTS = 600  # requests drawn one by one
 STEPS = (1, 2, 2.5, 5, 10)
 
@@ -39,6 +39,8 @@ def latency_plot(
     end = max([float(np.nanmax(kept.end)) if len(kept) else 0.0, *(t for _, t in marks), 1.0])
     top = _nice(max([float(np.quantile(finite, 0.995)) * 1.1 if len(finite) else 0.0, (limit_s or 0.0) * 1.25, 1e-3]))
     across, up = (WIDTH - LEFT - RIGHT) / end, (height - TOP - BOTTOM) / top
+
+    over = min(len(marks), 3) * 9
 
     def x(t: float) -> float:
         return LEFT + t * across
@@ -58,7 +60,7 @@ def latency_plot(
     for index in shown:
         parts.append(_dot(x(float(kept.due[index])), float(latency[index]), bool(good[index]), y))
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(metric)} over time" '
+        f'<svg viewBox="0 {-over} {WIDTH} {height + over}" role="img" aria-label="{escape(metric)} over time" '
         f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
     )
 
@@ -84,9 +86,9 @@ def _dot(x: float, seconds: float, good: bool, y: Scale) -> str:
 def _mark(number: int, name: str, x: float, height: int) -> str:
     side, offset = ("end", -3) if x > WIDTH * 0.75 else ("start", 3)
     label = escape(name if len(name) <= 34 else f"{name[:33]}…")
-    level = TOP - 6 + (number % 3) * 9
+    level = TOP - 12 - (number % 3) * 9
     return (
-        f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 12}" y2="{height - BOTTOM}"/>'
+        f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{level - 5}" y2="{height - BOTTOM}"/>'
         f'<text class="mark" x="{x + offset:.1f}" y="{level}" text-anchor="{side}">{label}</text>'
     )
 
@@ -99,7 +101,7 @@ def _axes(end: float, top: float, x: Scale, y: Scale, height: int) -> str:
             parts.append(
                 f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(top * share):.1f}" y2="{y(top * share):.1f}"/>'
             )
-    step = _nice(end / 6)
+    step = 60 * _nice(end / 360) if end > 600 else _nice(end / 6)
     parts += [
         f'<text x="{x(step * n):.1f}" y="{height - 7}" text-anchor="middle">{_time(step * n)}</text>'
         for n in range(int(end / step) + 1)
@@ -118,4 +120,4 @@ def _time(seconds: float) -> str:
         return "0"
     if seconds < 1:
         return f"{seconds * 1000:g} ms"
-    return f"{seconds:g} s" if seconds < 600 else f"{seconds / 60:g} min"
+    return f"{seconds:g} s" if seconds < 300 else f"{seconds / 60:g} min"

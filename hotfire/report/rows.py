@@ -28,25 +28,35 @@ ROWS: Mapping[str, Sequence[str]] = {
     "documented failure response": ("runbook.covers",),
 }
 
+NOT_THERE = "not in this version"
+
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the checklist. outcome: the worst of what was asked, NOT_RUN when nothing was; missing: ids of its checks
-    that were not asked, or that this version does not have: a PASS with some missing is a PASS in part."""
+    """One row of the checklist. outcome: the worst of what was asked, NOT_RUN when nothing was; missing: id -> why it was not
+    asked (a reason code, or that this version has no such check): a PASS with some missing is a PASS in part."""
 
     name: str
     outcome: Outcome
     asked: tuple[CheckOutcome, ...]
-    missing: tuple[str, ...]
+    missing: Mapping[str, str]
 
     @property
     def words(self) -> str:
         """Why the outcome is what it is, in a few words."""
         if not self.asked:
-            return f"not asked: {', '.join(self.missing)}"
+            return ", ".join(dict.fromkeys(self.missing.values()))
         worst = [one for one in self.asked if one.outcome is self.outcome and one.outcome is not Outcome.PASS]
-        said = ", ".join(f"{one.key} ({one.reason})" for one in worst) or ", ".join(one.key for one in self.asked)
-        return f"{said}; not asked: {', '.join(self.missing)}" if self.missing else said
+        passed = sum(one.outcome is Outcome.PASS for one in self.asked)
+        if self.outcome is Outcome.NOT_RUN:
+            return ", ".join(dict.fromkeys(str(one.reason) for one in worst))
+        return ", ".join(one.key for one in worst) or f"{passed} of {passed + len(self.missing)} checks"
+
+    @property
+    def in_full(self) -> str:
+        """The same with every check's name."""
+        asked = [f"{one.key} {one.outcome}" for one in self.asked]
+        return ", ".join([*asked, *(f"{id} {why}" for id, why in self.missing.items())])
 
     @property
     def in_part(self) -> bool:
@@ -59,7 +69,8 @@ def rows(found: Mapping[str, CheckOutcome]) -> tuple[Row, ...]:
     for name, ids in ROWS.items():
         mine = [one for one in found.values() if one.planned.id in ids or one.planned.row == name]
         asked = tuple(one for one in mine if one.planned.asked)
-        heard = {one.planned.id for one in asked}
         outcome = max((one.outcome for one in asked), key=SEVERITY.__getitem__, default=Outcome.NOT_RUN)
-        out.append(Row(name, outcome, asked, tuple(id for id in ids if id not in heard)))
+        missing = {one.planned.id: str(one.reason) for one in mine if not one.planned.asked}
+        missing |= {id: NOT_THERE for id in ids if id not in {one.planned.id for one in mine}}
+        out.append(Row(name, outcome, asked, missing))
     return tuple(out)

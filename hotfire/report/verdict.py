@@ -65,5 +65,5 @@ def _fault(one: Fault) -> dict[str, Any]:
 def _row(one: Row) -> dict[str, Any]:
     return {
         "row": one.name, "outcome": one.outcome.value, "in_part": one.in_part,
-        "checks": [check.key for check in one.asked], "not_asked": list(one.missing),
+        "checks": [check.key for check in one.asked], "not_asked": dict(one.missing),
     }  # fmt: skip
