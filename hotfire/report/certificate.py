@@ -65,24 +65,27 @@ def certificate_html(story: Story, folder: Path) -> str:
 
 def _page(story: Story, folder: Path) -> dict[str, Any]:
     because = _because(story)
+    crowded = len(because) > 3
     faults = sorted(story.faults, key=lambda one: -SEVERITY[one.outcome])
+    shown = min(len(faults), FAULTS - 3 if crowded and story.loads else FAULTS)
     gates = sorted(story.gates.values(), key=lambda one: -SEVERITY[_outcome(one, story)])
     return {
         "story": story,
         "opened": story.opened,
         "verdict": story.verdict,
         "meaning": f"{MEANING[story.verdict]}{_end(story)}",
-        "because": because[:BECAUSE],
-        "because_more": max(len(because) - BECAUSE, 0),
+        "because": because[: BECAUSE - crowded],
+        "because_more": max(len(because) - BECAUSE + crowded, 0),
         "facts": _facts(story),
-        "objectives": [_objective(one, story) for one in gates[:GATES]],
-        "objectives_more": max(len(gates) - GATES, 0),
+        "objectives": [_objective(one, story) for one in gates[: GATES - crowded]],
+        "objectives_more": max(len(gates) - GATES + crowded, 0),
         "confidence": _confidence(gates),
         "clients": [_client(one) for one in story.loads.values()][:2],
         "plots": _plots(story, folder),
         "seen": _seen(story),
-        "faults": faults[:FAULTS] if len(faults) > FAULTS + 1 else faults,
-        "faults_more": len(faults) - FAULTS if len(faults) > FAULTS + 1 else 0,
+        "crowded": crowded,
+        "faults": faults[:shown],
+        "faults_more": len(faults) - shown,
         "points": story.proof[:POINTS],
         "points_more": max(len(story.proof) - POINTS, 0),
         "tally": _tally(story),
@@ -176,7 +179,7 @@ def _plots(story: Story, folder: Path) -> list[Plot]:
     """The load that the objectives were judged on, and the traffic beneath the faults."""
     out: list[Plot] = []
     tall = 160 - 11 * min(len(_because(story)), BECAUSE + 1) - 10 * min(len(story.faults), FAULTS + 1)
-    heights = (max(tall, 84), max(tall - 20, 72))  # what the page has left for them
+    heights = (max(tall, 74), max(tall - 20, 60))  # what the page has left for them
     for load in list(story.loads.values())[:2]:
         gates = [
             one.gate

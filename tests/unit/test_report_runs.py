@@ -85,7 +85,7 @@ def scenario(faults: int = 2, about: str = "Llama 3.1 8B, build 0415, replaces b
 
 @dataclass
 class Run:
-    """A run as the plugin writes it, with what is to go wrong in it."""
+    """As the plugin writes it, with what is to go wrong."""
 
     folder: Path
     scenario: Scenario = field(default_factory=scenario)
@@ -101,23 +101,19 @@ class Run:
         """Write the record, and every report from it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         redactor = Redactor({"hf-token/token": SECRET})
-        self.clock = 0.0
         self.recorder = Recorder(self.folder / "record.jsonl", redactor)
         for event in self.before():
-            self.emit(event)
-        self.emit(Anchored(head=self.recorder.head))
+            self.recorder.emit(event)
+        self.recorder.emit(Anchored(head=self.recorder.head))
         decision, because = decide(self.recorder.entries)
         self.state = self.state or (State.CONFIRMED if decision is Decision.CONFIRM else State.RESTORED)
         for event in self.settled(decision, because):
-            self.emit(event)
+            self.recorder.emit(event)
         found, because = verdict(self.recorder.entries, Ending.of(self.recorder.entries, closing=True))
-        self.emit(Concluded(verdict=found, because=because))
-        self.emit(Closed()) if self.closed else self.recorder.abandon()
+        self.recorder.emit(Concluded(verdict=found, because=because))
+        self.recorder.emit(Closed()) if self.closed else self.recorder.abandon()
         write_all(self.folder, redactor)
         return found
-
-    def emit(self, event: Event) -> None:
-        self.recorder.emit(event)
 
     def before(self) -> Iterable[Event]:
         yield Opened(
@@ -398,9 +394,9 @@ def test_a_plot_without_its_samples_says_so(tmp_path: Path) -> None:
     assert "no picture: samples.jsonl.gz was changed" in (tmp_path / "certificate.html").read_text()
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_no_file_of_a_run_holds_the_secret(made: dict[str, Path], name: str) -> None:
-    assert not [path for path in made[name].rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+def test_no_file_of_any_run_holds_the_secret(made: dict[str, Path]) -> None:
+    files = [path for folder in made.values() for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 40 and not [path for path in files if SECRET.encode() in path.read_bytes()]
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -458,15 +454,14 @@ def test_a_secret_that_is_left_anywhere_fails_loudly_without_being_told(tmp_path
     assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("outcome", Outcome)
-def test_every_outcome_has_an_allure_status_of_its_own(outcome: Outcome) -> None:
-    assert len({allure_status(one) for one in Outcome}) == 4 and allure_status(outcome)
+def test_every_outcome_has_an_allure_status_of_its_own() -> None:
+    assert len({allure_status(one) for one in Outcome}) == 4
 
 
 def test_a_failure_reads_as_an_engineer_would_ask() -> None:
     assert live.lines(PENDING["scheduling.within"]) == [
         "FAIL scheduling.within: 1 of 2 pods on a node after 31s (limit 2m)",
-        "  llama-7c9-x2x4k  serving since 12s on gpu-a3".replace("k  s", "k s"),
+        "  llama-7c9-x2x4k serving since 12s on gpu-a3",
         "  llama-7c9-9qk2p TERMINAL: Pending 31s: 0/6 nodes",
         "  blame: candidate",
     ]
