@@ -48,6 +48,7 @@ def main(
     try:
         target = Target(url, api, model, timeout, slots, max_age, scale, served_by.lower(), ca, insecure)
         plan = plans.load(plan_file, digest)
+        out.mkdir(parents=True, exist_ok=True)
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})
         with suppress(PermissionError):  # it measures: whoever shares its CPU must not be read as the target's latency
@@ -56,7 +57,7 @@ def main(
         click.echo(str(error), err=True)
         sys.exit(4)
     except OSError as error:
-        click.echo(f"CPU {cpu}: {error.strerror}", err=True)
+        click.echo(f"{out}, CPU {cpu}: {error.strerror}", err=True)
         sys.exit(4)
     code = carry(plan, target, out, cpu)
     sys.stdout.flush()

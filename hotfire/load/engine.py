@@ -168,7 +168,7 @@ class Engine:
     def _cap(self) -> int:
         """Index of the first request that may not be sent yet. An open loop runs on into the next look while this one is
         judged: a pause would empty the target's queue."""
-        ahead = self._granted if self.plan.header.spaced else self._granted + 1
+        ahead = self._granted if self.plan.header.waits else self._granted + 1
         looks = self.plan.header.looks
         return self.plan.header.warm_up + looks[min(ahead, len(looks) - 1)]
 
@@ -176,8 +176,8 @@ class Engine:
         """When the next request is due, far off when none is."""
         if self._next is None or self._finished or self._next.index >= self._cap():
             return 1 << 60
-        if self.plan.header.spaced:
-            return 1 << 60 if self.in_flight else self._spaced_due
+        if self.plan.header.waits:
+            return 1 << 60 if self.in_flight >= (self.plan.header.closed or 1) else self._spaced_due
         return self._next.due_us + self._shift
 
     def _issue(self) -> None:
@@ -345,7 +345,7 @@ class Engine:
             self._quiet_since = self._still
         end = answer.done_at if not error and answer.done_at >= 0 else at
         self._record(flight, end, error, note)
-        if self.plan.header.spaced:
+        if self.plan.header.waits:
             self._spaced_due = max(self._spaced_due, self._now())
 
     def _record(self, flight: Flight, end: int, error: str, note: str) -> None:

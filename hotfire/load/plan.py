@@ -24,6 +24,7 @@ _TIME = r"(\d+(?:\.\d+)?)(ms|s|m|h)"
 _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 GRAMMAR = {
     "spaced": rf"spaced {_TIME}",
+    "closed": r"closed ([1-9]\d*)",
     "constant": rf"constant {_RATE}",
     "poisson": rf"poisson {_RATE}",
     "gamma": rf"gamma {_RATE} shape (\d+(?:\.\d+)?)",
@@ -64,10 +65,17 @@ class Header:
     looks: tuple[int, ...]
     unique: bool = False  # each prompt starts with a text of its own: no prefix cache can hit
     period_us: int = 0  # spaced only
+    closed: int = 0  # so many at a time, the next when one ends: for capacity and soak, its latencies hide every stall
 
     @property
     def spaced(self) -> bool:
+        """One at a time, paced."""
         return self.period_us > 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether a request may have to wait for another to end."""
+        return self.spaced or self.closed > 0
 
     @property
     def requests(self) -> int:
@@ -124,7 +132,8 @@ def draw(
     dues = due_times(arrivals, seed)
     spaced = re.fullmatch(GRAMMAR["spaced"], arrivals)
     period = round(_seconds(spaced[1], spaced[2]) * 1e6) if spaced else 0
-    header = Header(FORMAT, seed, arrivals, warm_up, tuple(looks), unique, period)
+    closed = re.fullmatch(GRAMMAR["closed"], arrivals)
+    header = Header(FORMAT, seed, arrivals, warm_up, tuple(looks), unique, period, int(closed[1]) if closed else 0)
     choose = random.Random(f"{seed}/prompts")
     order: list[Prompt] = []
     with path.open("w", encoding="utf-8") as out:
@@ -268,6 +277,7 @@ def _replay(g: tuple[str, ...], rng: random.Random) -> Iterator[float]:
 
 _KINDS: dict[str, Any] = {
     "spaced": lambda g, rng: _every(_seconds(*g)),
+    "closed": lambda g, rng: _every(0.0),
     "constant": lambda g, rng: _every(1 / _rate(*g)),
     "poisson": lambda g, rng: _gaps(lambda: rng.expovariate(_rate(*g))),
     "gamma": lambda g, rng: _gaps(lambda: rng.gammavariate(float(g[2]), 1 / (float(g[2]) * _rate(g[0], g[1])))),

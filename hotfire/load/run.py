@@ -156,11 +156,16 @@ class LoadRun:
         self._process.wait()
         self._close()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the carrier still runs."""
+        return self._process.poll() is None
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._process.poll() is None:
+        if self.alive:
             self.kill()
         self._close()
 
@@ -213,7 +218,7 @@ class LoadRun:
     def _explained(self, look: int) -> float:
         header = self.plan.header
         count = header.warm_up + header.looks[look - 1]
-        if header.spaced:
+        if header.waits:
             return count * (header.period_us / 1e6 + self.target.timeout_s) + SLACK
         due = next(item.due_us for item in self.plan.items() if item.index == count - 1) / 1e6
         return max(due - self.now(), 0) + self.target.timeout_s + SLACK

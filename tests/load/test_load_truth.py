@@ -83,6 +83,17 @@ def test_a_spaced_load_never_overlaps_and_keeps_its_pace(
     assert all(0.099 < b - a < 0.3 for a, b in pairwise(window.due))
 
 
+def test_a_closed_load_keeps_its_number_in_flight(
+    truthful: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    server = truthful("--ttft", "50", "--itl", "5")
+    with LoadRun.start(planned("closed 4", 60, max_tokens=4), target(server.url), tmp_path / "out") as load:
+        window = load.wait_look(1)
+    open_then = [int(((window.took <= at) & (window.end > at)).sum()) for at in window.took[8:-4] + 1e-6]
+    assert max(open_then) == 4 and min(open_then) >= 3
+    assert (window.took - window.due).max() < 0.05
+
+
 def test_a_spaced_load_waits_at_a_look_and_an_open_one_does_not(
     truthful: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path
 ) -> None:

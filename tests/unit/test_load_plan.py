@@ -73,7 +73,9 @@ def test_a_replay_repeats_the_times_of_a_plan(tmp_path: Path) -> None:
     assert again == [due - first[0] for due in first]
 
 
-@pytest.mark.parametrize("arrivals", ["spaced 1", "poisson 8", "poisson 0/s", "spaced 0s", "often", "ramp 1/s to 2/s"])
+@pytest.mark.parametrize(
+    "arrivals", ["spaced 1", "poisson 8", "poisson 0/s", "spaced 0s", "often", "closed 0", "ramp 1/s to 2/s"]
+)
 def test_arrivals_that_are_not_understood_are_refused(arrivals: str) -> None:
     with pytest.raises(BadInput):
         dues(arrivals, 1)

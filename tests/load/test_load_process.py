@@ -1,0 +1,135 @@
+"""The carrier's process: how it starts, how it is told, how it ends, and what it leaves."""
+
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hotfire.errors import HarnessError, Interrupted
+from hotfire.kube.wait import forget_interrupt, interrupt
+from hotfire.load.engine import Engine
+from hotfire.load.plan import Plan
+from hotfire.load.run import LoadRun, Progress
+from hotfire.load.samples import Writer, read
+from hotfire.load.target import Target
+
+FAST = ("--ttft", "4", "--itl", "2")
+
+
+@pytest.fixture
+def running(truthful: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path) -> Iterator[LoadRun]:
+    """A load of many requests, under way."""
+    target = Target(truthful(*FAST).url, "chat", "m")
+    with LoadRun.start(planned("constant 50/s", 5000), target, tmp_path / "out") as load:
+        yield load
+
+
+def test_a_carrier_that_dies_is_our_own_fault_and_is_noticed(running: LoadRun) -> None:
+    os.kill(running._process.pid, signal.SIGKILL)
+    began = time.monotonic()
+    with pytest.raises(HarnessError, match="exit code -9"):
+        running.wait_look(1)
+    assert time.monotonic() - began < 2
+
+
+def test_a_wait_sees_a_signal_at_once(running: LoadRun) -> None:
+    threading.Timer(0.3, interrupt).start()
+    began = time.monotonic()
+    try:
+        with pytest.raises(Interrupted):
+            running.wait_look(1)
+    finally:
+        forget_interrupt()
+    assert time.monotonic() - began < 0.8
+
+
+def test_leaving_the_block_ends_the_carrier(running: LoadRun) -> None:
+    watch = os.pidfd_open(running._process.pid)
+    running.__exit__(None, None, None)
+    assert select.select([watch], [], [], 2)[0]
+
+
+def test_progress_is_told_once_a_second(truthful: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path) -> None:
+    heard: list[Progress] = []
+    target = Target(truthful(*FAST).url, "chat", "m")
+    with LoadRun.start(planned("constant 50/s", 125), target, tmp_path / "out", on_tick=heard.append) as load:
+        load.wait_look(1)
+        load.stop()
+    assert [round(one.t) for one in heard[:2]] == [1, 2] and heard[-1].done == 125
+    assert all(one.ttft_p50_ms is None or 2 < one.ttft_p50_ms < 100 for one in heard)
+
+
+def test_what_is_left_is_a_digest_samples_and_the_report_of_locust(
+    truthful: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    target = Target(truthful(*FAST).url, "chat", "m")
+    with LoadRun.start(planned("constant 50/s", 20), target, tmp_path / "out") as load:
+        load.wait_look(1)
+        ended = load.stop()
+        assert load.stop() is ended
+    assert len(read(ended.samples, ended.digest)) == 20
+    assert "/v1/chat/completions" in (tmp_path / "out" / "locust.html").read_text()
+
+
+def test_only_the_main_thread_starts_a_load(planned: Callable[..., Plan], tmp_path: Path) -> None:
+    errors: list[HarnessError] = []
+
+    def start() -> None:
+        try:
+            LoadRun.start(planned("constant 50/s", 5), Target("http://127.0.0.1:1", "chat", "m"), tmp_path / "out")
+        except HarnessError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    assert errors and not (tmp_path / "out").exists()
+
+
+def test_the_carrier_is_pinned_where_it_is_told(
+    truthful: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    cpu = max(os.sched_getaffinity(0))
+    with LoadRun.start(planned("constant 50/s", 500), Target(truthful().url, "chat", "m"), tmp_path / "o", cpu=cpu) as load:
+        assert os.sched_getaffinity(load._process.pid) == {cpu}
+
+
+def test_without_kernel_stamps_the_time_of_the_read_stands_and_is_labelled(
+    truthful: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    said: list[dict[str, Any]] = []
+    target = Target(truthful(*FAST).url, "chat", "m")
+    engine = Engine(planned("constant 50/s", 10), target, {}, Writer(tmp_path / "s"), said.append, lambda *_: None)
+    engine.dialer.kernel_stamps = False
+    carry_here(engine)
+    assert said[0]["stamps"] == "user" and (read(tmp_path / "s").latency("ttft") < 0.2).all()
+
+
+def test_an_open_load_that_had_to_stop_at_a_look_goes_on_without_a_burst(
+    truthful: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    target = Target(truthful(*FAST).url, "chat", "m")
+    engine = Engine(planned("constant 100/s", 10, 20, 40), target, {}, Writer(tmp_path / "s"), lambda _: None, lambda *_: None)
+    carry_here(engine, go_at=(0.7, 2))
+    found = read(tmp_path / "s")
+    assert found.due[20] > 0.69 and found.due[39] - found.due[20] == pytest.approx(0.19, abs=0.001)
+    assert (found.took - found.due).max() < 0.1
+
+
+def carry_here(engine: Engine, go_at: tuple[float, int] | None = None) -> None:
+    """Turn an engine in this process, as the carrier's greenlet does."""
+    engine.begin()
+    began = time.monotonic()
+    with suppress(KeyboardInterrupt):
+        while engine.turn():
+            select.select([engine.timer.fd if engine.paced else engine.epoll.fileno()], [], [], 0.1)
+            if go_at and time.monotonic() - began > go_at[0]:
+                engine.go(go_at[1])
+    engine.writer.close()
