@@ -5,6 +5,7 @@ import locust  # noqa: F401  isort: skip
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 from contextlib import suppress
@@ -51,6 +52,8 @@ def main(
         out.mkdir(parents=True, exist_ok=True)
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a socket for each slot
         with suppress(PermissionError):  # it measures: whoever shares its CPU must not be read as the target's latency
             os.nice(-10)
     except BadInput as error:

@@ -9,7 +9,18 @@ import _socket
 import ssl
 import struct
 import time
-from errno import EAGAIN, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINPROGRESS, ENETUNREACH, EPIPE, ETIMEDOUT
+from errno import (
+    EADDRNOTAVAIL,
+    EAGAIN,
+    ECONNREFUSED,
+    ECONNRESET,
+    EHOSTUNREACH,
+    EINPROGRESS,
+    ENETUNREACH,
+    ENOBUFS,
+    EPIPE,
+    ETIMEDOUT,
+)
 from os import strerror
 from typing import Any
 
@@ -58,7 +69,7 @@ class Dialer:
             self.offset = real - (before + after) // 2
 
     def dial(self, now: int) -> "Connection":
-        """Raises Lost dns or connect_*."""
+        """Raises Lost dns or connect_*; OSError when this machine itself has no socket left, which is not the target's."""
         if self._address is None:
             raise Lost("dns", self.failure)
         sock = _socket.socket(self._family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
@@ -71,6 +82,8 @@ class Dialer:
             code = error.errno or ECONNREFUSED
         if code not in (0, EINPROGRESS):
             sock.close()
+            if code in (EADDRNOTAVAIL, ENOBUFS):
+                raise OSError(code, f"{strerror(code)}: lower the rate or reuse connections (max_age)")
             raise Lost(_CONNECT_ERRORS.get(code, "connect_failed"), strerror(code))
         return Connection(self, sock, now, self._context, self.target.host)
 

@@ -27,11 +27,8 @@ from hotfire.load.target import Target
 SWEEP = 0.05  # seconds between two looks for what took too long
 IDLE = 1.5  # an idle connection is not trusted for longer: engines close theirs after 2 to 5 s
 LINGER = 0.5  # after the end marker, for the end of the framing that lets a connection be used again
-PACE, CROWD, BATCH = (
-    2_000,
-    16,
-    64,
-)  # with the kernel's stamps, reads of a crowd are taken together every 2 ms: nothing is lost by it
+PACE, CROWD = 2_000, 16  # with the kernel's stamps, reads of a crowd are taken together every 2 ms: nothing is lost by it
+BATCH = 64  # reads between two looks at what is due
 QUIET_US = 100_000  # silences from here on are kept
 TFD_TIMER_ABSTIME, TFD_FLAGS = 1, 0o2004000  # nonblock, cloexec
 READ = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR
