@@ -1,0 +1,165 @@
+"""A Lease per workload: who may write, for how long, and how a dead holder is recognised.
+
+T is the Lease's length. It is renewed every T/3; writes stop 2T/3 after the last renewal; another may take it over after it
+read the Lease unchanged for 4T/3. Each party uses its own monotonic clock, and a failed read starts the count again: an API
+server that does not answer is no proof of a dead holder (DESIGN 4).
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Self
+
+from hotfire.errors import LeaseLost, Refused
+from hotfire.journal.journal import MANAGED, name_for
+from hotfire.kube.client import ApiError, Cluster, Conflict, Object, Ref
+from hotfire.kube.wait import pause
+
+API = "coordination.k8s.io/v1"
+
+
+class Lease:
+    """The Leases of a run's workloads, taken in name order (two runs never wait for each other), renewed by one thread."""
+
+    def __init__(self, cluster: Cluster, run: str, length_s: float) -> None:
+        self.cluster, self.run, self.length_s = cluster, run, length_s
+        self.held: list[Object] = []
+        self._renewed = time.monotonic()
+        self._lost = ""
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+
+    @classmethod
+    def take(
+        cls,
+        cluster: Cluster,
+        home: str,
+        workloads: Sequence[str],
+        run: str,
+        length_s: float,
+        *,
+        wait_s: float = 0,
+        namespace: str = "",
+    ) -> Self:
+        """Hold them all. Raises Refused, naming holder and since when, once one was another's for wait_s seconds."""
+        lease = cls(cluster, run, length_s)
+        lease._thread.start()  # the first is renewed while the next is waited for
+        try:
+            for workload in sorted(set(workloads)):
+                ref = Ref(API, "Lease", home, name_for(workload, home, namespace))
+                live, since = _take(cluster, ref, workload, run, length_s, wait_s)
+                with lease._lock:
+                    lease.held.append(live)
+                    lease._renewed = min(lease._renewed, since) if len(lease.held) > 1 else since
+        except BaseException:
+            lease.release()
+            raise
+        return lease
+
+    def guard(self) -> None:
+        """To be called before every mutation: raises LeaseLost unless this run may still write."""
+        if self._lost:
+            raise LeaseLost(self._lost)
+        limit, silent = 2 * self.length_s / 3, time.monotonic() - self._renewed
+        if self._stop.is_set() or silent > limit:
+            raise LeaseLost(f"the Lease was last renewed {silent:.1f} s ago, writes stop after {limit:.1f} s")
+
+    def release(self) -> None:
+        """Stop renewing and leave an empty holder behind. A Lease that is another's by now is left alone."""
+        self._stop.set()
+        with self._lock:
+            for live in self.held:
+                with suppress(ApiError, LeaseLost):  # what cannot be released runs out by itself, or is another run's
+                    self._write(live, holder="")
+            self.held = []
+
+    def _keep(self) -> None:
+        while not self._stop.wait(self.length_s / 3):
+            with self._lock:
+                if self._stop.is_set():
+                    return
+                sent = time.monotonic()
+                try:
+                    self.held = [self._write(live, holder=self.run) for live in self.held]
+                    self._renewed = sent
+                except LeaseLost as lost:
+                    self._lost = str(lost)
+                    return
+                except ApiError:
+                    continue  # guard() stops the writes in time if this lasts
+
+    def _write(self, live: Object, holder: str) -> Object:
+        """Renew or release. After a lost acknowledgement our own version is newer than we know: looked up, not guessed."""
+        spec = {**live["spec"], "holderIdentity": holder, "renewTime": _now()}
+        try:
+            return self.cluster.replace({**live, "spec": spec})
+        except Conflict:
+            found = self.cluster.find(Ref.of(live))
+        if found is None or found["metadata"]["uid"] != live["metadata"]["uid"]:
+            raise LeaseLost(f"the Lease {live['metadata']['name']} of run {self.run} was deleted")
+        same = found["spec"].get("leaseTransitions") == live["spec"].get("leaseTransitions")
+        if not same or found["spec"].get("holderIdentity") != self.run:
+            raise LeaseLost(f"the Lease {live['metadata']['name']} is run {found['spec'].get('holderIdentity')}'s now")
+        try:
+            return self.cluster.replace({**found, "spec": spec})
+        except Conflict as conflict:
+            raise LeaseLost(f"the Lease {live['metadata']['name']} is written by another: {conflict}") from None
+
+
+def holder_of(cluster: Cluster, home: str, workload: str, namespace: str = "") -> str:
+    """Who holds the workload's Lease; empty when it is free or there is none."""
+    live = cluster.find(Ref(API, "Lease", home, name_for(workload, home, namespace)))
+    return str(live["spec"].get("holderIdentity") or "") if live else ""
+
+
+def _take(cluster: Cluster, ref: Ref, workload: str, run: str, length_s: float, wait_s: float) -> tuple[Object, float]:
+    """The Lease, ours, and the moment from which it counts."""
+    began = unchanged_since = time.monotonic()
+    seen = ""
+    while True:
+        now = time.monotonic()
+        try:
+            live = cluster.find(ref)
+            if live is None:
+                return cluster.create(_body(ref, run, length_s, 0)), now
+            version, spec = live["metadata"]["resourceVersion"], live["spec"]
+            if version != seen:
+                unchanged_since, seen = now, version
+            holder, theirs = spec.get("holderIdentity") or "", float(spec.get("leaseDurationSeconds") or length_s)
+            if not holder or now - unchanged_since > 4 * theirs / 3:
+                body = _body(ref, run, length_s, int(spec.get("leaseTransitions") or 0) + 1)
+                body["metadata"]["resourceVersion"] = version
+                return cluster.replace(body), now
+        except Conflict:
+            holder = ""  # another was faster: look again who
+        except ApiError as error:
+            if not error.passing or now - began >= wait_s:
+                raise
+            seen = ""
+            holder = ""
+        if holder and now - began >= wait_s:
+            since = spec.get("acquireTime", "unknown")
+            raise Refused(
+                f"{workload} in {ref.namespace} is held by run {holder} since {since}: wait for it (--wait 10m), or, if it "
+                f"is dead, `hotfire abort --namespace {ref.namespace}` takes over when its Lease of {theirs:g} s has run out"
+            )
+        pause(min(0.5, length_s / 6))
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _body(ref: Ref, run: str, length_s: float, transitions: int) -> Object:
+    spec = {
+        "holderIdentity": run,
+        "leaseDurationSeconds": max(1, round(length_s)),
+        "acquireTime": _now(),
+        "renewTime": _now(),
+        "leaseTransitions": transitions,
+    }
+    meta = {"name": ref.name, "namespace": ref.namespace, "labels": dict(MANAGED)}
+    return {"apiVersion": API, "kind": "Lease", "metadata": meta, "spec": spec}

@@ -1,0 +1,110 @@
+"""Everything a rollout may touch or rests on: what the manifests write, what the pods refer to, what points at the workload."""
+
+from collections.abc import Iterator, Sequence
+
+from hotfire.kube.client import Cluster, Forbidden, Object, Ref, UnknownKind
+from hotfire.kube.fit import selects
+from hotfire.scenario.model import Located
+
+CONFIG = ("ServiceAccount", "Secret", "ConfigMap", "PersistentVolumeClaim", "Service")  # applied before what uses them
+WORKLOADS = ("Deployment", "StatefulSet")
+POINTING = (  # kinds that act on a workload without being named by it
+    ("autoscaling/v2", "HorizontalPodAutoscaler"),
+    ("policy/v1", "PodDisruptionBudget"),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
+    ("networking.k8s.io/v1", "Ingress"),
+    ("gateway.networking.k8s.io/v1", "HTTPRoute"),
+)
+
+
+def rank(kind: str) -> int:
+    """Where a kind stands in the order of applying: configuration, then the rest, workloads last."""
+    return CONFIG.index(kind) if kind in CONFIG else len(CONFIG) + (kind in WORKLOADS)
+
+
+def written(located: Located, namespace: str) -> list[Object]:
+    """The manifests' objects in the order in which they are applied; nothing in them that only a server can say."""
+    objects: list[Object] = []
+    for obj in located.objects:
+        meta = {key: value for key, value in dict(obj["metadata"]).items() if key != "creationTimestamp"}  # type: ignore[call-overload]
+        plain = {key: value for key, value in obj.items() if key != "status"}
+        objects.append({**plain, "metadata": {**meta, "namespace": namespace}})
+    return sorted(objects, key=lambda obj: rank(obj["kind"]))
+
+
+def referred(workload: Object, namespace: str) -> Iterator[Ref]:
+    """ConfigMaps, Secrets, claims and the ServiceAccount that a workload's pods name."""
+    spec = workload["spec"]["template"]["spec"]
+    yield Ref("v1", "ServiceAccount", namespace, spec.get("serviceAccountName") or "default")
+    for secret in spec.get("imagePullSecrets") or ():
+        yield Ref("v1", "Secret", namespace, secret["name"])
+    for container in (*(spec.get("initContainers") or ()), *spec["containers"]):
+        sources = [item.get("valueFrom") or {} for item in container.get("env") or ()] + list(container.get("envFrom") or ())
+        for source in sources:
+            for key, kind in (("configMap", "ConfigMap"), ("secret", "Secret")):
+                if named := (source.get(f"{key}KeyRef") or source.get(f"{key}Ref")):
+                    yield Ref("v1", kind, namespace, named["name"])
+    for volume in spec.get("volumes") or ():
+        for part in (volume, *((volume.get("projected") or {}).get("sources") or ())):
+            if part.get("configMap"):
+                yield Ref("v1", "ConfigMap", namespace, part["configMap"]["name"])
+            if part.get("secret"):
+                yield Ref("v1", "Secret", namespace, part["secret"].get("secretName") or part["secret"]["name"])
+        if claim := volume.get("persistentVolumeClaim"):
+            yield Ref("v1", "PersistentVolumeClaim", namespace, claim["claimName"])
+
+
+def pointing_at(cluster: Cluster, namespace: str, workload: Object, service: str = "") -> Iterator[Ref]:
+    """What scales, guards, fences or routes to the workload; kinds that may not be read, or do not exist, are passed over."""
+    labels = workload["spec"]["template"]["metadata"].get("labels") or {}
+    me = (workload["kind"], workload["metadata"]["name"])
+    for api_version, kind in POINTING:
+        for obj in _readable(cluster, api_version, kind, namespace):
+            if _points(obj, me, labels, service):
+                yield Ref.of(obj)
+
+
+def scalers(cluster: Cluster, workload: Object) -> list[Ref]:
+    """The autoscalers that own its replicas."""
+    found = pointing_at(cluster, workload["metadata"]["namespace"], workload)
+    return [ref for ref in found if ref.kind == "HorizontalPodAutoscaler"]
+
+
+def _points(obj: Object, me: tuple[str, str], labels: dict[str, str], service: str) -> bool:
+    spec, kind = obj.get("spec") or {}, obj["kind"]
+    if kind == "HorizontalPodAutoscaler":
+        return (spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"]) == me
+    if kind == "PodDisruptionBudget":
+        return selects(spec.get("selector"), labels)
+    if kind == "NetworkPolicy":
+        return selects(spec.get("podSelector") or {}, labels)
+    return bool(service) and service in _backends(spec)
+
+
+def _backends(spec: Object) -> set[str]:
+    """Names of the Services that an Ingress or an HTTPRoute sends requests to."""
+    found = {((spec.get("defaultBackend") or {}).get("service") or {}).get("name", "")}
+    for rule in spec.get("rules") or ():
+        found |= {path["backend"].get("service", {}).get("name", "") for path in (rule.get("http") or {}).get("paths") or ()}
+        found |= {back["name"] for back in rule.get("backendRefs") or () if back.get("kind", "Service") == "Service"}
+    return found - {""}
+
+
+def _readable(cluster: Cluster, api_version: str, kind: str, namespace: str) -> Sequence[Object]:
+    try:
+        return cluster.list(api_version, kind, namespace)
+    except (Forbidden, UnknownKind):
+        return ()
+
+
+def closure(cluster: Cluster, located: Located, namespace: str) -> dict[Ref, bool]:
+    """Every object of the closure -> whether the manifests write it; the others are only rested on."""
+    mine = {Ref.of(obj): obj for obj in written(located, namespace)}
+    found: dict[Ref, bool] = dict.fromkeys(mine, True)
+    for serves in located.scenario.candidate.serves:
+        ref = Ref("apps/v1", serves.kind, namespace, serves.name)
+        found.setdefault(Ref("v1", "Service", namespace, serves.service), False)
+        for workload in filter(None, (mine.get(ref), cluster.find(ref))):
+            for other in (*referred(workload, namespace), *pointing_at(cluster, namespace, workload, serves.service)):
+                found.setdefault(other, False)
+    return found

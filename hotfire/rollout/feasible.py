@@ -1,0 +1,226 @@
+"""Is there room for the way there and for the way back? The rollout played through on paper before anything is deployed.
+
+On full GPUs a surge of one waits for ever, and the revert waits in the same place (facts: faults 4.1, 7). Terminating pods
+count until they are gone; quotas are played through beside the nodes.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from kubernetes.utils.quantity import parse_quantity
+
+from hotfire.kube.client import Cluster, Forbidden, Object, Ref
+from hotfire.kube.fit import fits, requests
+from hotfire.kube.pods import condition, terminating
+from hotfire.rollout.closure import written
+from hotfire.rollout.snapshot import images_of, running
+from hotfire.scenario.model import Located
+
+Amounts = dict[str, Decimal]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One workload of the candidate. before: the live object, None where absent; pods: its own, terminating ones too."""
+
+    after: Object
+    before: Object | None
+    pods: Sequence[Object] = ()
+
+    @property
+    def name(self) -> str:
+        return str(Ref.of(self.after))
+
+
+@dataclass(frozen=True)
+class Room:
+    """What the arithmetic rests on. pods: all on the nodes that may be read; quotas: ResourceQuota objects."""
+
+    changes: Sequence[Change]
+    nodes: Sequence[Object]
+    pods: Sequence[Object]
+    quotas: Sequence[Object] = ()
+
+
+@dataclass
+class _Play:
+    """A rollout on paper: pods come and go, and every one that comes must fit."""
+
+    room: Room
+    on_nodes: list[Object]
+    used: list[tuple[str, Amounts, Amounts]]  # quota, hard, used
+    placed: int = 0
+    why: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, room: Room) -> "_Play":
+        quotas = []
+        for quota in room.quotas:
+            hard = _amounts((quota.get("status") or {}).get("hard") or quota["spec"].get("hard"))
+            quotas.append((quota["metadata"]["name"], hard, _amounts((quota.get("status") or {}).get("used"))))
+        return cls(room, list(room.pods), quotas)
+
+    def come(self, template: Object, namespace: str) -> Object | None:
+        """The pod on a node, or None with `why`."""
+        self.placed += 1
+        meta = {**(template.get("metadata") or {}), "uid": f"paper-{self.placed}", "namespace": namespace}
+        pod: Object = {"metadata": meta, "spec": dict(template["spec"]), "status": {}}
+        need = _charged(pod)
+        for name, hard, used in self.used:
+            for key in need.keys() & hard.keys():
+                if used.get(key, Decimal(0)) + need[key] > hard[key]:
+                    self.why = [f"quota {name}: {key} {used.get(key, 0)} used + {need[key]} > {hard[key]}"]
+                    return None
+        for node in self.room.nodes:
+            if fits(pod, [node], self.on_nodes)[0]:
+                pod["spec"]["nodeName"] = node["metadata"]["name"]
+                self.on_nodes.append(pod)
+                self._charge(need, 1)
+                return pod
+        self.why = list(fits(pod, self.room.nodes, self.on_nodes)[1])
+        return None
+
+    def go(self, pod: Object) -> None:
+        """It has left, and holds nothing any more."""
+        self.on_nodes = [one for one in self.on_nodes if one["metadata"]["uid"] != pod["metadata"]["uid"]]
+        self._charge(_charged(pod), -1)
+
+    def _charge(self, need: Amounts, sign: int) -> None:
+        for _, hard, used in self.used:
+            for key in need.keys() & hard.keys():
+                used[key] = used.get(key, Decimal(0)) + sign * need[key]
+
+    def roll(self, workload: Object, old: Sequence[Object]) -> tuple[list[Object], str]:
+        """Replace the old pods by the workload's as its strategy does; the new ones, and why it got stuck."""
+        spec, namespace = workload["spec"], workload["metadata"].get("namespace", "")
+        want = int(spec.get("replicas", 1) if spec.get("replicas") is not None else 1)
+        surge, missing = steps(workload, want)
+        left, new = [pod for pod in old if not terminating(pod)], list[Object]()  # the others leave when they leave
+        if missing >= max(want, len(left)) and not surge:  # Recreate: all go first
+            for gone in left:
+                self.go(gone)
+            left = []
+        while len(new) < want or left:
+            pod: Object | None = None
+            if len(new) < want and len(new) + len(left) < want + surge:
+                pod = self.come(spec["template"], namespace)
+            if pod is not None:
+                new.append(pod)
+            elif left and len(new) + len(left) > want - missing:
+                self.go(left.pop())
+            else:
+                asked = ", ".join(f"{amount} {key}" for key, amount in requests({"spec": spec["template"]["spec"]}).items())
+                state = f"{len(new)} of {want} new pods beside {len(left)} old ones (surge {surge}, unavailable {missing})"
+                return new, f"stuck at {state}: no room for {asked or 'a pod'}: {'; '.join(self.why) or 'no node'}"
+        return new, ""
+
+
+def steps(workload: Object, want: int) -> tuple[int, int]:
+    """How many pods above the wanted number may be, and how many of it may be missing, by the strategy."""
+    if workload["kind"] == "StatefulSet":
+        return 0, 1
+    strategy = workload["spec"].get("strategy") or {}
+    if strategy.get("type") == "Recreate":
+        return 0, want
+    rolling = strategy.get("rollingUpdate") or {}
+    surge = _share(rolling.get("maxSurge", "25%"), want, math.ceil)
+    missing = _share(rolling.get("maxUnavailable", "25%"), want, math.floor)
+    return (0, 1) if surge == missing == 0 else (surge, missing)  # the controller's own rule for both being zero
+
+
+def way_there(room: Room) -> list[str]:
+    """What keeps the candidate from being rolled out: a paused Deployment, nodes, quotas. One line each, with the sums."""
+    lines, play = [], _Play.of(room)
+    for change in room.changes:
+        if change.after["spec"].get("paused") or (change.before or {"spec": {}})["spec"].get("paused"):
+            lines.append(f"{change.name} is paused: its controller would roll nothing out")
+            continue
+        _, stuck = play.roll(change.after, change.pods)
+        if stuck:
+            lines.append(f"{change.name}: {stuck}")
+    return lines
+
+
+def way_back(room: Room) -> list[str]:
+    """What keeps the last known good from returning: it is not known, or has no room beside the candidate's pods."""
+    lines, play = [], _Play.of(room)
+    for change in room.changes:
+        new, stuck = play.roll(change.after, change.pods)
+        if stuck:  # said by way_there; on the way back its pods would be in the way all the same
+            for pod in change.pods:
+                play.go(pod)
+        if change.before is None:
+            continue
+        lines += _unknown(change)
+        _, back = play.roll(change.before, new)
+        if back:
+            lines.append(f"{change.name}, on the way back: {back}")
+    return lines
+
+
+def _unknown(change: Change) -> list[str]:
+    """Why what is there now is no last known good."""
+    before = change.before or {}
+    want = int(before["spec"].get("replicas", 1))
+    if "deletionTimestamp" in before["metadata"]:
+        return [f"{change.name} is being deleted"]
+    if before["spec"].get("paused"):
+        return [f"{change.name} is paused"]
+    staying = [pod for pod in change.pods if not terminating(pod)]
+    ready = [pod for pod in staying if condition(pod, "Ready").get("status") == "True"]
+    if len(ready) < want:
+        return [f"{change.name}: {len(ready)} of {want} pods serve now, there is no last known good to return to"]
+    if want and not images_of(ready):
+        return [f"{change.name}: the kubelets report no image digest of its pods"]
+    return []
+
+
+def gather(cluster: Cluster, located: Located, namespace: str) -> Room:
+    """Read what the arithmetic needs; pods of other namespaces count where they may be read."""
+    workloads = {Ref.of(obj): obj for obj in written(located, namespace)}
+    changes = []
+    for serves in located.scenario.candidate.serves:
+        ref = Ref("apps/v1", serves.kind, namespace, serves.name)
+        found = running(cluster, ref)
+        pods = () if found is None else (*found.pods, *found.leaving, *found.others)
+        changes.append(Change(workloads[ref], None if found is None else found.workload, pods))
+    try:
+        pods = tuple(cluster.list("v1", "Pod"))
+    except Forbidden:
+        pods = tuple(cluster.list("v1", "Pod", namespace))
+    try:
+        quotas = cluster.list("v1", "ResourceQuota", namespace)
+    except Forbidden:
+        quotas = []
+    return Room(changes, cluster.list("v1", "Node"), pods, quotas)
+
+
+def _charged(pod: Object) -> Amounts:
+    """What a quota counts of a pod."""
+    asked = requests(pod)
+    charged: Amounts = {"pods": Decimal(1), "count/pods": Decimal(1)}
+    for key, amount in asked.items():
+        charged[f"requests.{key}"] = amount
+        if "/" not in key:
+            charged[key] = amount
+    for container in pod["spec"].get("containers") or ():
+        for key, text in ((container.get("resources") or {}).get("limits") or {}).items():
+            charged[f"limits.{key}"] = charged.get(f"limits.{key}", Decimal(0)) + _quantity(text)
+    return charged
+
+
+def _amounts(quantities: dict[str, str] | None) -> Amounts:
+    return {key: _quantity(text) for key, text in (quantities or {}).items()}
+
+
+def _quantity(text: str) -> Decimal:
+    return Decimal(parse_quantity(text))  # type: ignore[no-untyped-call]
+
+
+def _share(value: int | str, of: int, rounding: object) -> int:
+    if isinstance(value, str) and value.endswith("%"):
+        exact = Decimal(value[:-1]) * of / 100
+        return math.ceil(exact) if rounding is math.ceil else math.floor(exact)
+    return int(value)

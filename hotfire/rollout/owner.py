@@ -1,0 +1,44 @@
+"""Who else deploys a workload. A pipeline that re-applies its own version would undo the candidate, or the way back."""
+
+from collections.abc import Iterator
+
+from hotfire.kube.client import Object
+
+LABELS = {
+    "argocd.argoproj.io/instance": "Argo CD application",
+    "kustomize.toolkit.fluxcd.io/name": "Flux kustomization",
+    "helm.toolkit.fluxcd.io/name": "Flux Helm release",
+}
+ANNOTATIONS = {
+    "argocd.argoproj.io/tracking-id": "Argo CD application",
+    "meta.helm.sh/release-name": "Helm release",
+}
+MANAGERS = {
+    "helm": "Helm",
+    "argocd-controller": "Argo CD",
+    "argocd-application-controller": "Argo CD",
+    "kustomize-controller": "Flux",
+    "helm-controller": "Flux",
+}
+
+
+def owner_of(obj: Object) -> str:
+    """In words, `Helm release llama (metadata.annotations[…])`; empty for an object that nobody else deploys.
+
+    The common label app.kubernetes.io/instance is no sign: people write it by hand.
+    """
+    return next(_signs(obj), "")
+
+
+def _signs(obj: Object) -> Iterator[str]:
+    meta = obj["metadata"]
+    for place, known in (("labels", LABELS), ("annotations", ANNOTATIONS)):
+        for key, who in known.items():
+            if value := (meta.get(place) or {}).get(key):
+                yield f"{who} {value.partition(':')[0]} (metadata.{place}[{key}])"
+    if (meta.get("labels") or {}).get("app.kubernetes.io/managed-by") == "Helm":
+        yield "Helm (metadata.labels[app.kubernetes.io/managed-by])"
+    for entry in meta.get("managedFields") or ():
+        tool = MANAGERS.get(entry.get("manager", ""))
+        if tool and entry.get("subresource") != "status":
+            yield f"{tool} (it wrote fields as manager {entry['manager']})"

@@ -1,0 +1,382 @@
+"""The twelve points that say what is there now (facts: faults 4.2). Each is a question to the cluster, none to our own writes.
+
+PROVEN or UNPROVEN comes from what was read; NOT_APPLICABLE was fixed before the deploy, with its reason, and is never a way
+out afterwards. Any UNPROVEN makes the run UNSAFE.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from hotfire.errors import HotfireError
+from hotfire.journal.entries import DeleteAdded, DeleteNamespace
+from hotfire.journal.journal import Journal
+from hotfire.journal.store import Stored, fingerprint
+from hotfire.kube.client import Object, Ref
+from hotfire.kube.pods import containers, terminating
+from hotfire.kube.wait import pause
+from hotfire.rollout.closure import WORKLOADS, scalers
+from hotfire.rollout.may_differ import comparable, differences, owners
+from hotfire.rollout.population import Population, endpoints
+from hotfire.rollout.restore import Restore, anchor_ref, is_ours, pods_left, swept
+from hotfire.rollout.snapshot import images_of, running, template_hash
+from hotfire.words import Proof
+
+RESTORED = ("target", "landed", "population", "closure", "function", "traffic", "residue")  # together: the way back is gone
+SETTLED = ("stability", "devices", "durability")  # after the soak
+LAST = ("idempotence", "time")
+POINTS = (*RESTORED, *SETTLED, *LAST)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a point came to. evidence: one line for people, without Secret data."""
+
+    result: Proof
+    evidence: str
+    data: object = None
+
+
+def proven(evidence: str, data: object = None) -> Finding:
+    """It was read to be so."""
+    return Finding(Proof.PROVEN, evidence, data)
+
+
+def unproven(evidence: str, data: object = None) -> Finding:
+    """It was read not to be so, or could not be read."""
+    return Finding(Proof.UNPROVEN, evidence, data)
+
+
+@dataclass
+class Scene:
+    """What the proof looks at.
+
+    stored: what must be there; probe: one answer through the Service on a fresh connection; reasons: points that do not apply;
+    asked: differences from what the manifests ask for, given where the new state is to be proven and not the old one.
+    """
+
+    journal: Journal
+    stored: Stored
+    probe: Callable[[], str] | None
+    guard: Callable[[], None]
+    images: frozenset[str]
+    templates: Mapping[str, str]
+    reasons: Mapping[str, str]
+    asked: Callable[[], Sequence[str]] | None = None
+    soaked: Mapping[str, str] = field(default_factory=dict)
+    restored_s: float | None = None
+
+    @classmethod
+    def of_old(cls, journal: Journal, stored: Stored, probe: Callable[[], str] | None, guard: Callable[[], None]) -> "Scene":
+        """The state before the run, as the journal holds it."""
+        body = journal.body
+        return cls(journal, stored, probe, guard, frozenset(body.images), body.templates, body.not_applicable)
+
+    @property
+    def namespace(self) -> str:
+        return self.journal.body.namespace
+
+    @cached_property
+    def workloads(self) -> Sequence[Ref]:
+        """Those that must be there, in order of the journal; none of them in a namespace that was empty."""
+        return [Ref.of(obj) for obj in self.stored.objects if obj["kind"] in WORKLOADS and str(Ref.of(obj)) in self._served]
+
+    @property
+    def _served(self) -> Sequence[str]:
+        return self.journal.body.workloads
+
+    def populations(self) -> dict[Ref, Population | None]:
+        """Read now."""
+        return {ref: running(self.journal.cluster, ref) for ref in self.workloads}
+
+    @property
+    def added(self) -> Sequence[DeleteAdded]:
+        """What must be gone again."""
+        return [] if self.asked else [one for one in self.journal.of_type(DeleteAdded) if one.kind != "PersistentVolumeClaim"]
+
+    def namespace_gone(self) -> bool:
+        """The run made the namespace and it is no longer there: nothing is left that a point could be about."""
+        made = self.journal.of_type(DeleteNamespace)
+        if not made:
+            return False
+        live = self.journal.cluster.find(Ref("v1", "Namespace", "", made[-1].name))
+        return live is None or not is_ours(live, made[-1], self.journal.body.run)
+
+
+def applicable(stored: Stored, workloads: Sequence[str], served_images: Sequence[str], probe: bool) -> dict[str, str]:
+    """Point -> why it does not apply; to be fixed in the journal before anything is deployed."""
+    known = {str(Ref.of(obj)): obj for obj in stored.objects}
+    there = [known[name] for name in workloads if name in known]
+    reasons: dict[str, str] = {}
+    if not there:
+        for point in ("target", "stability", "function"):
+            reasons[point] = "no workload was there before: the end is absent"
+    elif not served_images:
+        reasons["function"] = "no pod served before: there is nothing that could answer"
+    elif not probe:
+        reasons["function"] = "the run has no way to ask the baseline"
+    if not any(_devices(obj) for obj in there) and there:
+        reasons["devices"] = "no workload asks for devices"
+    return reasons
+
+
+# -- the points ---------------------------------------------------------------------------------------------------
+
+
+def target(scene: Scene) -> Finding:
+    """What runs is the recorded last known good: template hash and image digests, not merely "the one before"."""
+    wrong: list[str] = []
+    seen: dict[str, object] = {}
+    images, templates = scene.images, scene.templates
+    for ref, found in scene.populations().items():
+        if found is None:
+            wrong.append(f"{ref} is not there")
+            continue
+        run, now = images_of(found.pods), template_hash(found)
+        seen[str(ref)] = {"template": now, "images": sorted(run), "pods": len(found.pods)}
+        if templates.get(str(ref), "") and found.wanted and now != templates[str(ref)]:
+            wrong.append(f"{ref} runs template {now or 'of no pod'}, {templates[str(ref)]} is expected")
+        if images and found.wanted and (not run or not run <= images):
+            wrong.append(f"{ref} runs {sorted(run) or 'nothing'}, {sorted(images)} is expected")
+    return unproven("; ".join(wrong), seen) if wrong else proven(f"{len(seen)} workloads run what they must", seen)
+
+
+def landed(scene: Scene) -> Finding:
+    """The controllers observed what was written and have finished with it; what was added is gone."""
+    wrong, cluster = [], scene.journal.cluster
+    for ref in scene.workloads:
+        live = cluster.find(ref)
+        wrong += [f"{ref} is not there"] if live is None else [f"{ref}: {line}" for line in _unfinished(live)]
+    for entry in scene.added:
+        live = cluster.find(entry.ref)
+        if live is not None and live["metadata"].get("labels", {}).get("hotfire.dev/run") == scene.journal.body.run:
+            wrong.append(f"{entry.ref}, which the run added, is still there{' (terminating)' if terminating(live) else ''}")
+    said = f"{len(scene.workloads)} workloads at their observed generation, {len(scene.added)} added objects gone"
+    return unproven("; ".join(wrong)) if wrong else proven(said)
+
+
+def population(scene: Scene) -> Finding:
+    """Only pods of the target are left: zero of the candidate, terminating ones counted."""
+    wrong: list[str] = []
+    names: list[str] = []
+    for ref, found in scene.populations().items():
+        if found is None or (found.wanted and not found.owner_uid):
+            wrong.append(f"{ref}: its controller has not acted")
+            continue
+        strangers = [*found.others, *found.leaving]
+        wrong += [f"{_name(pod)} of another template{_leaving(pod)}" for pod in strangers]
+        if len(found.pods) != found.wanted:
+            wrong.append(f"{ref}: {len(found.pods)} pods, {found.wanted} wanted")
+        names += [_name(pod) for pod in found.pods]
+    for entry in scene.added:
+        if entry.labels:
+            left = [pod for pod in pods_left(scene.journal.cluster, scene.namespace, entry.labels) if _name(pod) not in names]
+            wrong += [f"{_name(pod)} of {entry.ref}, which is gone{_leaving(pod)}" for pod in left]
+    return unproven("; ".join(dict.fromkeys(wrong)), names) if wrong else proven(f"{len(names)} pods, none of others", names)
+
+
+def closure(scene: Scene) -> Finding:
+    """Every object equals the snapshot but for what may differ, absent ones are absent, Secrets rested on are the same.
+
+    Of the new state: every object is as the manifests ask.
+    """
+    if scene.asked is not None:
+        lines = scene.asked()
+        return unproven("; ".join(lines), list(lines)) if lines else proven("every object is as the manifests ask")
+    wrong: list[str] = []
+    remarks: list[str] = []
+    cluster = scene.journal.cluster
+    for obj in scene.stored.objects:
+        ref, live = Ref.of(obj), cluster.find(Ref.of(obj))
+        if live is None:
+            wrong.append(f"{ref} is not there")
+            continue
+        scaled = ref.kind in WORKLOADS and bool(scalers(cluster, live))
+        lines = differences(comparable(obj, scaled), comparable(live, scaled))
+        wrong += [f"{ref}: is not as before"] if lines and ref.kind == "Secret" else [f"{ref}: {line}" for line in lines]
+        if owners(obj) != owners(live):
+            wrong.append(f"{ref}: managedFields are not as before")
+        if obj["metadata"]["uid"] != live["metadata"]["uid"]:
+            remarks.append(f"{ref} was recreated")
+    for ref in scene.stored.absent:
+        if cluster.find(ref) is not None:
+            (remarks if ref.kind == "PersistentVolumeClaim" else wrong).append(f"{ref} is there, before it was not")
+    for one in scene.stored.rested:
+        live = cluster.find(Ref("v1", "Secret", scene.namespace, one.name))
+        if live is None or fingerprint(live, scene.stored.key).hmac != one.hmac:
+            wrong.append(
+                f"secret/{one.name}: {'is not there' if live is None else 'holds other values'}, nobody of the run wrote it"
+            )
+    count = len(scene.stored.objects) + len(scene.stored.absent) + len(scene.stored.rested)
+    said = f"{count} objects, no difference" + (f" ({'; '.join(remarks)})" if remarks else "")
+    return unproven("; ".join(wrong), wrong) if wrong else proven(said)
+
+
+def function(scene: Scene) -> Finding:
+    """It answers, through the Service, on a fresh connection."""
+    if scene.probe is None:
+        return unproven("nothing was asked: no probe was given")
+    try:
+        return proven(scene.probe())
+    except HotfireError as error:
+        return unproven(" ".join(str(error).split()))
+
+
+def traffic(scene: Scene) -> Finding:
+    """Behind each Service are the target's pods, ready, and nothing else."""
+    wrong: list[str] = []
+    behind: dict[str, list[str]] = {}
+    populations = [found for found in scene.populations().values() if found is not None]
+    mine = {pod["metadata"]["uid"] for found in populations for pod in found.pods}
+    there = {Ref.of(obj).name for obj in scene.stored.objects if obj["kind"] == "Service"}
+    for service in scene.journal.body.services:
+        found = endpoints(scene.journal.cluster, scene.namespace, service)
+        targets = [(one.get("targetRef") or {}) for one in found]
+        behind[service] = sorted(str(one.get("name", "an address without a pod")) for one in targets)
+        wrong += [f"{service} reaches {one.get('name', 'an address')}" for one in targets if one.get("uid") not in mine]
+        ready = [one for one in found if (one.get("conditions") or {}).get("ready")]
+        if service in there and any(one.wanted for one in populations) and not ready:
+            wrong.append(f"{service} reaches no ready pod")
+    return (
+        unproven("; ".join(wrong), behind)
+        if wrong
+        else proven(f"{sum(map(len, behind.values()))} endpoints, all of the target", behind)
+    )
+
+
+def residue(scene: Scene) -> Finding:
+    """No open fault, nothing with the run's label, no anchor."""
+    wrong = [f"fault {name} was never undone" for name in scene.journal.open_faults]
+    if not scene.namespace_gone():
+        wrong += [f"{Ref.of(obj)} carries the run's label" for obj in swept(scene.journal)]
+        wrong += [f"{anchor_ref(scene.journal)} is there"] if scene.journal.cluster.find(anchor_ref(scene.journal)) else []
+        wrong += [f"namespace {one.name}, which the run made, is there" for one in scene.journal.of_type(DeleteNamespace)]
+    return unproven("; ".join(wrong)) if wrong else proven("no open fault, the sweep found nothing of the run")
+
+
+def stability(scene: Scene) -> Finding:
+    """Over the soak: the same containers ran on, ready, none restarted, none new."""
+    now = vitals(scene)
+    wrong = [
+        f"{name}: {before}, then {now.get(name, 'gone')}" for name, before in scene.soaked.items() if now.get(name) != before
+    ]
+    wrong += [f"{name}: new" for name in now if name not in scene.soaked]
+    wrong += [f"{name}: {line}" for name, line in now.items() if not line.startswith("ready")]
+    if not now and any(found and found.wanted for found in scene.populations().values()):
+        wrong.append("no container is there")
+    said = f"{len(now)} containers unchanged for {scene.journal.body.soak_s:g} s"
+    return unproven("; ".join(wrong)) if wrong else proven(said, now)
+
+
+def vitals(scene: Scene) -> dict[str, str]:
+    """Pod/container -> what must not change during the soak."""
+    return {
+        f"{_name(pod)}/{one.name}": f"{'' if one.ready else 'not '}ready, {one.restarts} restarts, {one.container_id[-12:]}"
+        for found in scene.populations().values()
+        if found is not None
+        for pod in found.pods
+        for one in containers(pod)
+        if not one.init
+    }
+
+
+def devices(scene: Scene) -> Finding:
+    """Every device that pods of this namespace hold is held by the target; none is held by what should be gone."""
+    mine = {pod["metadata"]["uid"] for found in scene.populations().values() if found for pod in found.pods}
+    gone = [
+        pod for entry in scene.added if entry.labels for pod in pods_left(scene.journal.cluster, scene.namespace, entry.labels)
+    ]
+    there = [pod for found in scene.populations().values() if found for pod in (*found.pods, *found.others, *found.leaving)]
+    holding = {
+        _name(pod): _asked(pod["spec"]) for pod in (*there, *gone) if _asked(pod["spec"]) and pod["spec"].get("nodeName")
+    }
+    leaked = [_name(pod) for pod in (*there, *gone) if pod["metadata"]["uid"] not in mine and _name(pod) in holding]
+    want = sum(sum(_asked(found.workload["spec"]["template"]["spec"]).values()) * found.wanted
+               for found in scene.populations().values() if found)  # fmt: skip
+    have = sum(sum(asked.values()) for name, asked in holding.items() if name not in leaked)
+    if leaked:
+        return unproven(f"{', '.join(sorted(set(leaked)))} of the candidate still hold devices", holding)
+    return proven(f"{have} devices held by the target, none by others", holding) if have == want else unproven(
+        f"{have} devices are held, {want} are asked for", holding
+    )  # fmt: skip
+
+
+def durability(scene: Scene) -> Finding:
+    """After the soak it is still so: nobody re-applied the candidate meanwhile."""
+    again = closure(scene)
+    if again.result is Proof.PROVEN:
+        return proven(f"still so {scene.journal.body.soak_s:g} s later; fields are owned as before")
+    return unproven(f"no longer so after the soak: {again.evidence}", again.data)
+
+
+def idempotence(scene: Scene) -> Finding:
+    """Restoring once more finds nothing to write."""
+    again = Restore(scene.journal, scene.stored, scene.guard)
+    writes = again.go()
+    return (
+        unproven("; ".join((*writes, *again.waiting))) if writes or again.waiting else proven("a second restore wrote nothing")
+    )
+
+
+def time(scene: Scene) -> Finding:
+    """It took no longer than declared."""
+    limit = scene.journal.body.within_s
+    if scene.restored_s is None:
+        return unproven(f"not restored, {limit:g} s are allowed")
+    said = f"restored after {scene.restored_s:.1f} s, {limit:g} s are allowed"
+    return proven(said) if scene.restored_s <= limit else unproven(said)
+
+
+ASK: Mapping[str, Callable[[Scene], Finding]] = {
+    "target": target, "landed": landed, "population": population, "closure": closure, "function": function,
+    "traffic": traffic, "residue": residue, "stability": stability, "devices": devices, "durability": durability,
+    "idempotence": idempotence, "time": time,
+}  # fmt: skip
+
+
+def judge(scene: Scene, point: str) -> Finding:
+    """One point, once."""
+    if (reason := scene.reasons.get(point)) is not None:
+        return Finding(Proof.NOT_APPLICABLE, reason)
+    if scene.namespace_gone() and point not in ("residue", "time"):
+        return proven("the namespace that the run made is gone, with everything in it")
+    return ASK[point](scene)
+
+
+def eventually(scene: Scene, point: str, left: Callable[[], float]) -> Finding:
+    """The point, asked again until it is proven or no time is left: terminating pods need theirs."""
+    while True:
+        found = judge(scene, point)
+        if found.result is not Proof.UNPROVEN or left() <= 0:
+            return found
+        pause(min(0.3, max(0.05, left())))
+
+
+def _unfinished(live: Object) -> list[str]:
+    status, want = live.get("status") or {}, int(live["spec"].get("replicas", 1))
+    if int(status.get("observedGeneration", 0)) < int(live["metadata"]["generation"]):
+        return ["its controller has not seen the generation"]
+    counts = {key: int(status.get(key, 0)) for key in ("replicas", "updatedReplicas", "readyReplicas")}
+    return [f"{key} {count}, {want} wanted" for key, count in counts.items() if count != want]
+
+
+def _devices(workload: Object) -> bool:
+    return bool(_asked(workload["spec"]["template"]["spec"]))
+
+
+def _asked(spec: Object) -> dict[str, int]:
+    """Extended resources of a pod spec; their quantities are whole numbers by the API's rule."""
+    asked: dict[str, int] = {}
+    for container in spec["containers"]:
+        for resource, amount in ((container.get("resources") or {}).get("limits") or {}).items():
+            if "/" in resource:
+                asked[resource] = asked.get(resource, 0) + int(amount)
+    return asked
+
+
+def _name(pod: Object) -> str:
+    return str(pod["metadata"]["name"])
+
+
+def _leaving(pod: Object) -> str:
+    return ", terminating" if terminating(pod) else ""

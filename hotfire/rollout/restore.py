@@ -1,0 +1,240 @@
+"""The way back: put the snapshot where it was, object by object, then take away what the run added. Safe to repeat.
+
+`kubectl rollout undo` brings back a pod template alone, of whichever revision is second (facts: faults 4.1). Here every object
+of the closure is PUT as it was, and its managedFields are set back, so that the owner's next apply, by client or by server,
+finds nothing to do and nobody to conflict with.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+
+from hotfire.errors import HarnessError
+from hotfire.journal.entries import DeleteAdded, DeleteNamespace, ReplacePods
+from hotfire.journal.journal import Journal
+from hotfire.journal.store import Stored
+from hotfire.kube.client import Cluster, Conflict, Forbidden, NotFound, Object, Ref, UnknownKind
+from hotfire.kube.pods import condition, terminating
+from hotfire.rollout.closure import CONFIG, WORKLOADS, rank, scalers
+from hotfire.rollout.may_differ import ANNOTATIONS, comparable, owners
+from hotfire.rollout.population import population
+from hotfire.rollout.probes import RUN_LABEL
+
+TRIES = 5
+SERVERS_OWN = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "selfLink")
+SWEPT = (  # where a label sweep looks; claims are not in it, they are never deleted
+    ("v1", "Pod"),
+    ("v1", "Service"),
+    ("v1", "ConfigMap"),
+    ("v1", "Secret"),
+    ("v1", "ServiceAccount"),
+    ("apps/v1", "Deployment"),
+    ("apps/v1", "StatefulSet"),
+    ("batch/v1", "Job"),
+    ("autoscaling/v2", "HorizontalPodAutoscaler"),
+    ("policy/v1", "PodDisruptionBudget"),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
+    ("networking.k8s.io/v1", "Ingress"),
+)
+
+
+def anchor_name(run: str) -> str:
+    """Of the ConfigMap that owns everything a run creates."""
+    return f"hotfire-anchor-{run.lower()}"
+
+
+def anchor_ref(journal: Journal) -> Ref:
+    """The run's anchor; in a created namespace it goes with it."""
+    return Ref("v1", "ConfigMap", journal.body.namespace, anchor_name(journal.body.run))
+
+
+class Restore:
+    """One way back, from a journal alone.
+
+    After `go`, `writes` says what it changed and `waiting` what cannot be done yet: go again. Once both are empty, a further
+    `go` changes nothing.
+    """
+
+    def __init__(self, journal: Journal, stored: Stored, guard: Callable[[], None]) -> None:
+        """guard: raises LeaseLost when this process may no longer write."""
+        self.journal, self.stored, self.guard, self.cluster = journal, stored, guard, journal.cluster
+        self.writes: list[str] = []
+        self.waiting: list[str] = []
+
+    def go(self) -> list[str]:
+        """What was written, one line each; empty when all was as it should be.
+
+        Raises ApiError in passing trouble: call it again. First what the candidate added beside the workload goes, so that
+        nothing of it scales, fences or holds devices; then configuration comes back before the pods that read it.
+        """
+        self.writes, self.waiting = [], []
+        added = [entry.ref for entry in self.journal.of_type(DeleteAdded)]
+        for ref in [ref for ref in added if ref.kind not in CONFIG]:
+            self._delete_added(ref)
+        for obj in sorted(self.stored.objects, key=lambda obj: rank(obj["kind"])):
+            if obj["kind"] != "PersistentVolumeClaim":
+                self._put_back(obj)
+        for ref in [ref for ref in added if ref.kind in CONFIG and ref.kind != "PersistentVolumeClaim"]:
+            self._delete_added(ref)
+        self._replace_pods()
+        self._unstick()
+        for obj in swept(self.journal):
+            self._delete(obj)
+        if (anchor := self.cluster.find(anchor_ref(self.journal))) is not None:
+            self._delete(anchor)
+        self._delete_namespace()
+        return self.writes
+
+    # -- what was there -------------------------------------------------------------------------------------------
+
+    def _put_back(self, obj: Object) -> None:
+        ref = Ref.of(obj)
+        for attempt in range(TRIES):
+            try:
+                live = self.cluster.find(ref)
+                if live is None:
+                    live = self._create(obj)
+                if terminating(live):
+                    self.waiting.append(f"{ref} is being deleted, it is made again when it is gone")
+                    return
+                scaled = ref.kind in WORKLOADS and bool(scalers(self.cluster, live))
+                if comparable(live, scaled) != comparable(obj, scaled):
+                    live = self._write(_over(obj, live, scaled), "put back")
+                if owners(live) != owners(obj):
+                    self._write(_owned_as_before(obj, live), "managedFields of")
+                return
+            except Conflict:  # a controller wrote its status at the same time
+                if attempt == TRIES - 1:
+                    raise
+
+    def _create(self, obj: Object) -> Object:
+        """It was deleted meanwhile: made again under a new UID."""
+        new = copy.deepcopy(obj)
+        new.pop("status", None)
+        new["metadata"] = {key: value for key, value in new["metadata"].items() if key not in SERVERS_OWN}
+        self.guard()
+        made = self.cluster.create(new)
+        self.writes.append(f"recreated {Ref.of(obj)}")
+        return made
+
+    def _write(self, obj: Object, what: str) -> Object:
+        self.guard()
+        done = self.cluster.replace(obj)
+        self.writes.append(f"{what} {Ref.of(obj)}")
+        return done
+
+    # -- what was added -------------------------------------------------------------------------------------------
+
+    def _delete_added(self, ref: Ref) -> None:
+        """Only what carries the run's label: a name alone may be somebody else's by now."""
+        live = self.cluster.find(ref)
+        if live is not None and (live["metadata"].get("labels") or {}).get(RUN_LABEL) == self.journal.body.run:
+            self._delete(live)
+
+    def _delete(self, live: Object) -> None:
+        if terminating(live):
+            return
+        self.guard()
+        try:
+            self.cluster.delete(Ref.of(live), uid=live["metadata"]["uid"])
+        except NotFound:
+            return
+        self.writes.append(f"deleted {Ref.of(live)}")
+
+    def _delete_namespace(self) -> None:
+        """A namespace that this run created: by the UID that the creation gave it, and with the run's label on it."""
+        for entry in self.journal.of_type(DeleteNamespace):
+            live = self.cluster.find(Ref("v1", "Namespace", "", entry.name))
+            if live is not None and is_ours(live, entry, self.journal.body.run):
+                self._delete(live)
+
+    # -- pods -----------------------------------------------------------------------------------------------------
+
+    def _replace_pods(self) -> None:
+        """Pods of an unchanged template that may have read the edited configuration. Which ones is written down once, when
+        the configuration is back: pods made from then on read the old one."""
+        for ref in dict.fromkeys(entry.ref for entry in self.journal.of_type(ReplacePods)):
+            entries = [entry for entry in self.journal.of_type(ReplacePods) if entry.ref == ref]
+            uids = next((entry.uids for entry in entries if entry.uids is not None), None)
+            pods = [pod for pod in self._pods(ref) if not terminating(pod)]
+            if uids is None:
+                uids = tuple(pod["metadata"]["uid"] for pod in pods)
+                self.journal.record(ReplacePods.of(ref, uids=uids))
+            self._delete_few(ref, [pod for pod in pods if pod["metadata"]["uid"] in uids], pods)
+
+    def _delete_few(self, ref: Ref, doomed: Sequence[Object], pods: Sequence[Object]) -> None:
+        """Those that do not serve, and of the others as many as leave all but one of the wanted serving."""
+        wanted = int(self.cluster.get(ref)["spec"].get("replicas", 1))
+        may_go = len([pod for pod in pods if _ready(pod)]) - max(0, wanted - 1)
+        for pod in sorted(doomed, key=_ready):
+            may_go -= _ready(pod)
+            if _ready(pod) and may_go < 0:
+                self.waiting.append(f"{Ref.of(pod)} ran on the candidate's configuration, its turn comes")
+            else:
+                self._delete(pod)
+
+    def _unstick(self) -> None:
+        """A StatefulSet waits for a broken pod to become ready before it replaces it (kubernetes#67250): delete it."""
+        for obj in self.stored.objects:
+            if obj["kind"] != "StatefulSet":
+                continue
+            found = population(self.cluster, Ref.of(obj))
+            if not found.owner_uid:
+                self.waiting.append(f"{Ref.of(obj)} was not looked at by its controller yet")
+            for pod in found.others if found.owner_uid else ():
+                if not _ready(pod):
+                    self._delete(pod)
+
+    def _pods(self, ref: Ref) -> Sequence[Object]:
+        found = population(self.cluster, ref)
+        return (*found.pods, *found.leaving, *found.others)
+
+
+def _ready(pod: Object) -> bool:
+    return condition(pod, "Ready").get("status") == "True"
+
+
+def _over(obj: Object, live: Object, scaled: bool) -> Object:
+    """The snapshot as it must be PUT over what is there now."""
+    new = copy.deepcopy(obj)
+    new.pop("status", None)
+    meta, now = new["metadata"], live["metadata"]
+    for key in SERVERS_OWN:
+        meta.pop(key, None)
+    meta |= {"uid": now["uid"], "resourceVersion": now["resourceVersion"]}
+    for key in ANNOTATIONS:
+        if key in (now.get("annotations") or {}):
+            meta["annotations"] = {**(meta.get("annotations") or {}), key: now["annotations"][key]}
+    if scaled:
+        new["spec"]["replicas"] = live["spec"]["replicas"]
+    return new
+
+
+def _owned_as_before(obj: Object, live: Object) -> Object:
+    """A PUT that changes nothing but who owns which field. Sent in one with the content it would be credited to us."""
+    kept = [entry for entry in live["metadata"].get("managedFields") or () if entry.get("subresource") == "status"]
+    back = [entry for entry in obj["metadata"].get("managedFields") or () if entry.get("subresource") != "status"]
+    return {**live, "metadata": {**live["metadata"], "managedFields": back + kept}}
+
+
+def is_ours(namespace: Object, entry: DeleteNamespace, run: str) -> bool:
+    """Whether this very namespace was made by this very run."""
+    meta = namespace["metadata"]
+    return bool(entry.uid) and meta["uid"] == entry.uid and (meta.get("labels") or {}).get(RUN_LABEL) == run
+
+
+def swept(journal: Journal) -> Iterator[Object]:
+    """Everything in the namespace that carries the run's label, but for its anchor; kinds that may not be read are left out."""
+    anchor = anchor_ref(journal).name
+    for api_version, kind in SWEPT:
+        try:
+            found = journal.cluster.list(api_version, kind, journal.body.namespace, f"{RUN_LABEL}={journal.body.run}")
+        except (Forbidden, UnknownKind):
+            continue
+        yield from (obj for obj in found if obj["metadata"]["name"] != anchor)
+
+
+def pods_left(cluster: Cluster, namespace: str, labels: dict[str, str]) -> list[Object]:
+    """Pods that a workload which is gone may have left: those that its selector matches, terminating ones too."""
+    if not labels:
+        raise HarnessError("an empty selector would match every pod")
+    return cluster.list("v1", "Pod", namespace, ",".join(f"{key}={value}" for key, value in sorted(labels.items())))

@@ -1,0 +1,85 @@
+"""What the run's identity must be allowed to do, and what for. `hotfire` asks before it touches anything."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hotfire.kube.client import Cluster
+from hotfire.scenario.model import Located
+
+PLURALS = {  # kinds a manifest may hold -> (group, resource)
+    "ConfigMap": ("", "configmaps"),
+    "Deployment": ("apps", "deployments"),
+    "HorizontalPodAutoscaler": ("autoscaling", "horizontalpodautoscalers"),
+    "Ingress": ("networking.k8s.io", "ingresses"),
+    "NetworkPolicy": ("networking.k8s.io", "networkpolicies"),
+    "PersistentVolumeClaim": ("", "persistentvolumeclaims"),
+    "PodDisruptionBudget": ("policy", "poddisruptionbudgets"),
+    "Secret": ("", "secrets"),
+    "Service": ("", "services"),
+    "ServiceAccount": ("", "serviceaccounts"),
+    "StatefulSet": ("apps", "statefulsets"),
+}
+LOOK, WRITE = ("get", "list", "watch"), ("get", "create", "update", "patch", "delete")
+
+
+@dataclass(frozen=True)
+class Right:
+    """One verb on one resource in the run's namespace; namespaced is false for Nodes and Namespaces."""
+
+    verb: str
+    resource: str
+    group: str = ""
+    subresource: str = ""
+    namespaced: bool = True
+    why: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.verb} {self.resource}{'/' * bool(self.subresource)}{self.subresource}{'.' * bool(self.group)}{self.group}"
+        )
+
+
+def rights(located: Located) -> list[Right]:
+    """Every right the run needs, without doubles, in a fixed order."""
+    return list(dict.fromkeys(_needed(located)))
+
+
+def _needed(located: Located) -> Iterator[Right]:
+    scenario = located.scenario
+    for verb in (*LOOK, "create", "delete"):
+        yield Right(verb, "pods", why="to grade the candidate and to ask with probe pods")
+    for resource in ("events", "endpoints"):
+        yield Right("list", resource, why="evidence")
+    yield Right("get", "pods", subresource="log", why="evidence, and Secrets that must not be in logs")
+    yield Right("create", "pods", subresource="exec", why="devices, Secrets and faults are looked at from inside")
+    yield Right("list", "endpointslices", "discovery.k8s.io", why="who is behind the Service")
+    yield Right("list", "replicasets", "apps", why="which pods are this rollout's")
+    for verb in ("get", "list"):
+        yield Right(verb, "nodes", namespaced=False, why="where a pod may land")
+    for verb in WRITE:
+        yield Right(verb, "configmaps", why="the journal")
+        yield Right(verb, "services", why="the run's own way to the candidate")
+    for verb in ("get", "create", "update"):
+        yield Right(verb, "leases", "coordination.k8s.io", why="the lock")
+    yield Right("get", "secrets", why="redaction")
+    for verb in ("list", "create", "delete"):
+        yield Right(verb, "secrets", why="the snapshot of Secrets beside the journal")
+    for obj in located.objects:
+        group, resource = PLURALS.get(str(obj["kind"]), ("", ""))
+        for verb in WRITE if resource else ():
+            yield Right(verb, resource, group, why=f"the manifests hold a {obj['kind']}")
+    if scenario.stand.create:
+        for verb in ("create", "delete"):
+            yield Right(verb, "namespaces", namespaced=False, why="stand.create")
+
+
+def missing(cluster: Cluster, namespace: str, wanted: list[Right]) -> list[Right]:
+    """Those of `wanted` that SelfSubjectAccessReview denies."""
+    return [
+        right
+        for right in wanted
+        if not cluster.can(
+            right.verb, right.resource, group=right.group, subresource=right.subresource,
+            namespace=namespace if right.namespaced else "",
+        )
+    ]  # fmt: skip

@@ -1,0 +1,190 @@
+"""One run's change and its way back, in the order in which a run goes through them.
+
+rollout = Rollout.open(cluster, located, namespace, run, emit=emit)   # Leases and journal; raises Refused, BadInput
+rollout.arm(can_ask=True)              # snapshot, anchor: the way back is stored before anything changes
+rollout.apply()                        # exact deploy
+rollout.differences()                  # is it what was asked for?
+rollout.anchor_head(head)              # at stage ends
+ending = rollout.settle(decision, why, head, probe=old, new_probe=new)
+rollout.close(verdict)                 # tombstone, Lease free
+"""
+
+from collections.abc import Callable, Sequence
+
+from hotfire.errors import BadInput, HarnessError
+from hotfire.journal.entries import Asked, DeleteNamespace, FaultBegun, FaultEnded
+from hotfire.journal.journal import Body, Journal
+from hotfire.journal.lease import Lease
+from hotfire.journal.store import keep
+from hotfire.kube.client import Cluster, Object, Ref
+from hotfire.record.events import Anchored, Changed, Deployed, Event
+from hotfire.rollout.closure import written
+from hotfire.rollout.deploy import CLAIM, Deploy
+from hotfire.rollout.probes import RUN_LABEL
+from hotfire.rollout.proof import applicable
+from hotfire.rollout.restore import anchor_name
+from hotfire.rollout.settle import Ending, Executor, InProcess, Probe, Settling
+from hotfire.rollout.snapshot import Snapshot, take
+from hotfire.scenario.images import containers
+from hotfire.scenario.model import Located
+from hotfire.words import Decision, Mode, State, Verdict
+
+
+class Rollout:
+    """Holds the run's Leases and journal. Every write goes through `lease.guard`."""
+
+    def __init__(self, located: Located, namespace: str, journal: Journal, lease: Lease, emit: Callable[[Event], None]) -> None:
+        self.located, self.namespace, self.journal, self.lease, self.emit = located, namespace, journal, lease, emit
+        self.cluster: Cluster = journal.cluster
+        self.executor: Executor = InProcess()
+        self.snapshot: Snapshot | None = None
+        self.anchor: Object | None = None
+        self._deploy: Deploy | None = None
+
+    @classmethod
+    def open(
+        cls,
+        cluster: Cluster,
+        located: Located,
+        namespace: str,
+        run: str,
+        *,
+        emit: Callable[[Event], None],
+        wait_s: float = 0,
+        home: str = "",
+    ) -> "Rollout":
+        """Take the Leases and open the journal; emits nothing. home: where they lie, the namespace itself by default.
+
+        Raises Refused when another run holds the workload or has left it unfinished; BadInput when a certify would go where
+        its objects already are.
+        """
+        scenario, home = located.scenario, home or namespace
+        workloads = [serves.workload for serves in scenario.candidate.serves]
+        lease = Lease.take(cluster, home, workloads, run, scenario.lock.lease, wait_s=wait_s, namespace=namespace)
+        try:
+            if scenario.mode is not Mode.PROMOTE and (there := occupied(cluster, located, namespace)):
+                raise BadInput(
+                    f"{located.where('stand', 'namespace')}: {namespace} already holds {', '.join(there)}: "
+                    f"{scenario.mode} goes where nobody is served from, or `mode: promote`"
+                )
+            journal = Journal.open(cluster, home, _body(located, namespace, run))
+        except BaseException:
+            lease.release()
+            raise
+        return cls(located, namespace, journal, lease, emit)
+
+    # -- before anything changes ----------------------------------------------------------------------------------
+
+    def create_namespace(self) -> None:
+        """For `stand.create`: made by this run, with its label; deleted at the end by the UID that this returns."""
+        self.journal.record(DeleteNamespace(name=self.namespace))
+        self.lease.guard()
+        meta = {"name": self.namespace, "labels": {RUN_LABEL: self.journal.body.run}}
+        made = self.cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
+        self.journal.record(DeleteNamespace(name=self.namespace, uid=made["metadata"]["uid"]))
+
+    def arm(self, *, can_ask: bool) -> Snapshot:
+        """Snapshot into the cluster, anchor, OPEN -> ARMED. can_ask: whether the run will be able to ask the baseline."""
+        self.snapshot = snapshot = take(self.cluster, self.located, self.namespace)
+        stored = snapshot.stored()
+        workloads = self.journal.body.workloads
+        self.lease.guard()
+        keep(
+            self.journal, stored, images=snapshot.images, templates=dict(snapshot.templates),
+            not_applicable=applicable(stored, workloads, snapshot.images, can_ask),
+        )  # fmt: skip
+        self.emit(snapshot.event())
+        run = self.journal.body.run
+        meta = {"name": anchor_name(run), "namespace": self.namespace, "labels": {RUN_LABEL: run}}
+        self.lease.guard()
+        self.anchor = self.cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta})
+        self._deploy = Deploy(
+            self.cluster, written(self.located, self.namespace), snapshot.before, self.journal, self.anchor, self.lease.guard
+        )
+        self._move(State.ARMED, "the way back is stored in the cluster")
+        return snapshot
+
+    # -- the change -----------------------------------------------------------------------------------------------
+
+    def apply(self) -> Deployed:
+        """ARMED -> APPLYING, the exact deploy, -> TESTING. Raises Breach when the server refuses an object."""
+        self._move(State.APPLYING, "deploying the candidate")
+        deployed = self._armed().apply()
+        self.emit(deployed)
+        self._move(State.TESTING, "the candidate is deployed")
+        return deployed
+
+    def differences(self) -> tuple[int, list[str]]:
+        """How many objects were compared, and where what is live is not what was asked for."""
+        return self._armed().differences()
+
+    def add(self, obj: Object) -> Object:
+        """An object of the run's own (a NodePort Service, a copied Secret): journaled, labelled, gone at the end."""
+        return self._armed().add(obj)
+
+    def fault_begins(self, fault: str) -> None:
+        """Durable before the injection; the run cannot end well until `fault_ended`."""
+        self.lease.guard()
+        self.journal.record(FaultBegun(fault=fault))
+
+    def fault_ended(self, fault: str) -> None:
+        """Its undo was witnessed."""
+        self.journal.record(FaultEnded(fault=fault))
+
+    def anchor_head(self, head: str) -> None:
+        """Write the record's head hash into the journal, then say so in the record."""
+        self.journal.anchor(head)
+        self.emit(Anchored(head=head))
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def settle(
+        self, decision: Decision, why: str, head: str = "", *, probe: Probe | None = None, new_probe: Probe | None = None
+    ) -> Ending:
+        """Carry the decision out and prove it. probe asks what served before, new_probe the candidate; each returns one
+        line of evidence and raises Breach. Never raises for what goes wrong: that is in the Ending."""
+        asked = None if self._deploy is None else lambda: self._armed().differences()[1]
+        images = {str(item.get("image", "")) for obj in self.located.objects for item in containers(dict(obj))}
+        digests = (
+            frozenset(image.rpartition("@")[2] for image in images) if all("@" in image for image in images) else frozenset()
+        )
+        settling = Settling(
+            self.journal, self.lease.guard, self.emit, self.journal.body.run, self.executor, probe, new_probe, asked, digests
+        )
+        return settling.settle(decision, why, head)
+
+    def close(self, verdict: Verdict) -> None:
+        """What the tombstone says; the Lease is free."""
+        try:
+            self.lease.guard()
+            self.journal.conclude(verdict)
+        finally:
+            self.lease.release()
+
+    def _move(self, to: State, why: str) -> None:
+        self.lease.guard()
+        self.journal.move(to, by=self.journal.body.run, why=why)
+        self.emit(Changed(state=to, by=self.journal.body.run, why=why))
+
+    def _armed(self) -> Deploy:
+        if self._deploy is None:
+            raise HarnessError("nothing is deployed before the way back is armed")
+        return self._deploy
+
+
+def occupied(cluster: Cluster, located: Located, namespace: str) -> Sequence[str]:
+    """Objects of the manifests that are there already, claims aside: they outlive runs on purpose."""
+    refs = [Ref.of(obj) for obj in written(located, namespace) if obj["kind"] != CLAIM]
+    return [str(ref) for ref in refs if cluster.find(ref) is not None]
+
+
+def _body(located: Located, namespace: str, run: str) -> Body:
+    scenario = located.scenario
+    serves = scenario.candidate.serves
+    return Body(
+        run=run, namespace=namespace, mode=scenario.mode, keep=scenario.keep,
+        workloads=tuple(one.workload for one in serves), services=tuple(dict.fromkeys(one.service for one in serves)),
+        serves=tuple(Asked(service=one.service, port=one.port, runtime=one.runtime, model=one.model, api=one.api)
+                     for one in serves),
+        lease_s=scenario.lock.lease, soak_s=scenario.rollback.soak, within_s=scenario.rollback.within,
+    )  # fmt: skip

@@ -1,0 +1,310 @@
+"""The end of every run: exactly old, exactly new, or (certify) absent; by whichever process, from the journal alone.
+
+The commit point is one compare-and-swap to CONFIRMED. Before it the only legal end is the old state, after it the new one.
+Who restores is the executor's business; here it is this process. A run that died leaves a journal that `abort` finishes.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from hotfire.errors import BadInput, HarnessError, LeaseLost
+from hotfire.journal.journal import Journal, journals
+from hotfire.journal.lease import Lease
+from hotfire.journal.store import Stored, drop, fetch
+from hotfire.kube.client import ApiError, Cluster, Conflict, Forbidden, Object, Ref
+from hotfire.kube.wait import pause, shielded
+from hotfire.record.events import Changed, Event, Proved, Told
+from hotfire.record.events import Restored as RestoredEvent
+from hotfire.rollout import proof
+from hotfire.rollout.ask import through_api_server
+from hotfire.rollout.proof import Finding, Scene
+from hotfire.rollout.release import release
+from hotfire.rollout.restore import Restore
+from hotfire.words import Decision, Mode, Proof, State, Verdict
+
+Emit = Callable[[Event], None]
+Probe = Callable[[], str]
+PATIENCE = 2.0  # x rollback.within: beyond the declared time it is late, which its own point says, but still worth finishing
+LEAST_S = 20.0
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended. proofs: point -> what it came to; restored_s, settled_s: seconds since the way back began."""
+
+    state: State
+    proofs: Mapping[str, Finding] = field(default_factory=dict)
+    restored_s: float | None = None
+    settled_s: float | None = None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def unproven(self) -> list[str]:
+        """One line for each point that is not proven, and for each problem on the way."""
+        points = [f"{point}: {one.evidence}" for point, one in self.proofs.items() if one.result is Proof.UNPROVEN]
+        return [*points, *self.problems]
+
+    @property
+    def safe(self) -> bool:
+        """Whether it is proven what is there now."""
+        return self.state.final and not self.unproven and any(one.result is Proof.PROVEN for one in self.proofs.values())
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of a run that is known by its journal alone: its checks are not, so INCONCLUSIVE at best."""
+        return Verdict.INCONCLUSIVE if self.safe else Verdict.UNSAFE
+
+
+class Executor(Protocol):
+    """Who carries the way back out."""
+
+    way_back: str  # for the certificate
+
+    def restore(self, back: Restore, left: Callable[[], float]) -> None:
+        """Return when everything is written. Raises what stopped it."""
+
+
+class InProcess:
+    """This very process. If it dies the journal stays unfinished, and `hotfire abort` restores."""
+
+    way_back = "in-process, not armed"
+
+    def restore(self, back: Restore, left: Callable[[], float]) -> None:
+        """Goes on through an API server that does not answer for a while; every step can be repeated."""
+        while True:
+            try:
+                back.go()
+                if not back.waiting:
+                    return
+                said = "; ".join(back.waiting)
+            except ApiError as error:
+                if not (error.passing or isinstance(error, Conflict)):
+                    raise
+                said = error.message
+            if left() <= 0:
+                raise HarnessError(f"the way back is not finished: {said}")
+            pause(0.3)
+
+
+@dataclass
+class Settling:
+    """One settling of one journal. asked: differences of what is live from the manifests, where they are at hand."""
+
+    journal: Journal
+    guard: Callable[[], None]
+    emit: Emit
+    by: str
+    executor: Executor = field(default_factory=InProcess)
+    probe: Probe | None = None  # asks what served before
+    new_probe: Probe | None = None  # asks the candidate
+    asked: Callable[[], Sequence[str]] | None = None
+    asked_images: frozenset[str] = frozenset()
+
+    # -- the two ways ---------------------------------------------------------------------------------------------
+
+    def settle(self, decision: Decision, why: str, head: str = "") -> Ending:
+        """Carry the decision out and prove it. head: the record's head hash, anchored in the commit.
+
+        A signal does not stop it. What cannot be confirmed is rolled back; what cannot be proven is said to be so.
+        """
+        with shielded():
+            try:
+                if decision is Decision.CONFIRM and (doubt := self._confirm(head)):
+                    self.emit(Told(line=f"not confirmed: {doubt}"))
+                    why = doubt
+                if self.journal.state is State.CONFIRMED:
+                    return self._finish_confirmed()
+                return self._roll_back(why)
+            except (HarnessError, LeaseLost) as error:
+                return self._lost(error)
+
+    def _confirm(self, head: str) -> str:
+        """The commit point, if the new state is proven; else why not. Nothing is written before it."""
+        if self.journal.state is not State.TESTING:
+            return f"the journal is {self.journal.state}"
+        scene = self._new_scene()
+        deadline = time.monotonic() + LEAST_S
+        for point in ("landed", "population", "closure", "traffic"):
+            found = proof.eventually(scene, point, lambda: deadline - time.monotonic())
+            if found.result is Proof.UNPROVEN:
+                return f"{point}: {found.evidence}"
+        if self.journal.open_faults:
+            return f"open faults: {', '.join(self.journal.open_faults)}"
+        self.guard()
+        self._move(State.CONFIRMED, "every required check passed", confirmed=head)
+        return ""
+
+    def _finish_confirmed(self) -> Ending:
+        """After the commit: certify ends absent unless kept, everywhere else the candidate is the owner's now."""
+        body = self.journal.body
+        if body.mode is not Mode.PROMOTE and not body.keep:
+            return self._restore_and_prove(State.CONFIRMED)
+        began = time.monotonic()
+        release(self.journal, self.guard)
+        scene = self._new_scene()
+        proofs = self._prove(scene, proof.RESTORED, self._left(began))
+        proofs |= self._soak(scene)
+        reasons = {point: Finding(Proof.NOT_APPLICABLE, "nothing had to be restored") for point in proof.LAST}
+        self._say(reasons)
+        return self._end(State.CONFIRMED, proofs | reasons, None, None)
+
+    def _roll_back(self, why: str) -> Ending:
+        if self.journal.state is State.RESTORED and self.journal.body.settled:
+            return Ending(State.RESTORED, self._prove(self._old_scene(), proof.RESTORED, lambda: LEAST_S))
+        if self.journal.state is not State.RESTORED:
+            self.guard()
+            self._move(State.RESTORING, why)
+        return self._restore_and_prove(State.RESTORED)
+
+    def _restore_and_prove(self, end: State) -> Ending:
+        began = time.monotonic()
+        left = self._left(began)
+        scene = self._old_scene()
+        if not self.journal.body.entries:
+            scene.reasons = {**scene.reasons, **_untouched(bool(self.journal.body.parts))}
+        self.executor.restore(Restore(self.journal, scene.stored, self.guard), left)
+        proofs = self._prove(scene, proof.RESTORED, left)
+        restored = time.monotonic() - began
+        if all(one.result is not Proof.UNPROVEN for one in proofs.values()):
+            scene.restored_s = restored
+        proofs |= self._soak(scene) | self._prove(scene, proof.LAST, lambda: 0)
+        settled = time.monotonic() - began
+        self.emit(RestoredEvent(restored_s=round(restored, 3), settled_s=round(settled, 3)))
+        return self._end(end, proofs, restored, settled)
+
+    def _end(self, end: State, proofs: Mapping[str, Finding], restored: float | None, settled: float | None) -> Ending:
+        """Only a proven end is written as one: an unproven one keeps the next run out until somebody has looked."""
+        ending = Ending(end, proofs, restored, settled)
+        if ending.safe:
+            self.guard()
+            if self.journal.state is not end:
+                self._move(end, "")
+            drop(self.journal)
+            self.journal.write(settled=True)
+        return Ending(self.journal.state, proofs, restored, settled)
+
+    # -- proving --------------------------------------------------------------------------------------------------
+
+    def _prove(self, scene: Scene, points: Sequence[str], left: Callable[[], float]) -> dict[str, Finding]:
+        found = {}
+        for point in points:
+            found[point] = proof.eventually(scene, point, left)
+            self._say({point: found[point]})
+        return found
+
+    def _soak(self, scene: Scene) -> dict[str, Finding]:
+        """Watch it for a while, then ask what must not have changed. Nothing to watch, no soak."""
+        scene.soaked = proof.vitals(scene)
+        if scene.soaked:
+            pause(self.journal.body.soak_s)
+        return self._prove(scene, proof.SETTLED, lambda: 0)
+
+    def _say(self, found: Mapping[str, Finding]) -> None:
+        for point, one in found.items():
+            self.emit(Proved(point=point, result=one.result, evidence=one.evidence, data=one.data))
+
+    def _old_scene(self) -> Scene:
+        stored = fetch(self.journal) if self.journal.body.parts else Stored([])
+        return Scene.of_old(self.journal, stored, self.probe, self.guard)
+
+    def _new_scene(self) -> Scene:
+        """What the candidate's manifests put there, as it is live now."""
+        body, cluster = self.journal.body, self.journal.cluster
+        refs = [_workload(name, body.namespace) for name in body.workloads]
+        refs += [Ref("v1", "Service", body.namespace, name) for name in body.services]
+        live: list[Object] = [obj for ref in refs if (obj := cluster.find(ref)) is not None]
+        asked = self.asked or (lambda: ["the manifests are not at hand"])
+        reasons = {key: said for key, said in body.not_applicable.items() if key == "devices"}
+        return Scene(self.journal, Stored(live), self.new_probe, self.guard, self.asked_images, {}, reasons, asked)
+
+    # -- the journal ----------------------------------------------------------------------------------------------
+
+    def _move(self, to: State, why: str, **more: object) -> None:
+        self.journal.move(to, by=self.by, why=why, **more)
+        self.emit(Changed(state=to, by=self.by, why=why))
+
+    def _left(self, began: float) -> Callable[[], float]:
+        limit = max(LEAST_S, PATIENCE * self.journal.body.within_s)
+        return lambda: began + limit - time.monotonic()
+
+    def _lost(self, error: HarnessError) -> Ending:
+        """Nothing more is known than what the journal says, if it still says anything."""
+        problem = f"{type(error).__name__}: {error}"
+        self.emit(Told(line=f"the end is not proven: {problem}"))
+        try:
+            self.journal.reread()
+        except HarnessError as also:
+            problem = f"{problem}; the journal cannot be read: {also}"
+        return Ending(self.journal.state, problems=(problem,))
+
+
+def _workload(name: str, namespace: str) -> Ref:
+    kind, _, plain = name.partition("/")
+    return Ref("apps/v1", {"deployment": "Deployment", "statefulset": "StatefulSet"}[kind], namespace, plain)
+
+
+def _untouched(snapshot: bool) -> dict[str, str]:
+    """A journal without an entry: nothing was written, so what serves is as good or as bad as it was."""
+    points = ["target", "landed", "population", "function", "traffic", "stability", "devices"]
+    points += [] if snapshot else ["closure", "durability"]
+    return dict.fromkeys(points, "nothing had been changed")
+
+
+def abort(
+    cluster: Cluster,
+    namespace: str,
+    workload: str | None = None,
+    *,
+    tell: Callable[[str], None],
+) -> Ending:
+    """Finish what dead runs left in a namespace, from their journals. Safe to repeat: then it says how they ended.
+
+    Raises BadInput when there is no journal, Refused while a living run holds the Lease.
+    """
+    found = [one for one in _near_and_far(cluster, namespace) if one.body.namespace == namespace]
+    found = [one for one in found if workload is None or workload in one.body.workloads]
+    if not found:
+        raise BadInput(f"--namespace {namespace}: no journal of hotfire is about {workload or 'anything'} there")
+    return min((_abort(one, tell) for one in found), key=lambda ending: ending.safe)
+
+
+def _near_and_far(cluster: Cluster, namespace: str) -> list[Journal]:
+    """Journals in the namespace; where there is none, those elsewhere that may be read: a created namespace has its away."""
+    if near := list(journals(cluster, namespace)):
+        return near
+    try:
+        return list(journals(cluster))
+    except Forbidden:
+        return []
+
+
+def _abort(journal: Journal, tell: Callable[[str], None]) -> Ending:
+    body = journal.body
+    if journal.ended:
+        tell(f"run {body.run} on {', '.join(body.workloads)} ended {body.state} at {body.since}: nothing to do")
+        return Ending(journal.state, {"residue": proof.proven("the journal is a tombstone")})
+    tell(f"run {body.run} left {', '.join(body.workloads)} {body.state} since {body.since}: taking over")
+    lease = Lease.take(
+        cluster := journal.cluster, journal.ref.namespace, body.workloads, f"abort-{body.run}", body.lease_s,
+        wait_s=2 * body.lease_s, namespace=body.namespace,
+    )  # fmt: skip
+    try:
+        journal = Journal(cluster, journal.live, body)
+        journal.reread()
+
+        def say(event: Event) -> None:
+            if isinstance(event, Proved):
+                tell(f"{event.result:14}  {event.point}: {event.evidence}")
+            elif isinstance(event, Changed | Told):
+                tell(event.line if isinstance(event, Told) else f"state {event.state}: {event.why}")
+
+        ask = through_api_server(journal)
+        ending = Settling(journal, lease.guard, say, "abort", probe=ask, new_probe=ask).settle(Decision.ROLL_BACK, "abort")
+        if ending.safe or ending.state is State.CONFIRMED:  # confirmed, its record lost: nothing more can be found out
+            journal.write(settled=True)
+            journal.conclude(ending.verdict)
+        return ending
+    finally:
+        lease.release()

@@ -1,0 +1,98 @@
+"""What was there before anything changed: the closure's raw objects, and the last known good by running image digests."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hotfire.journal.store import Fingerprint, Stored, fingerprint, new_key
+from hotfire.kube.client import Cluster, NotFound, Object, Ref
+from hotfire.kube.pods import digests
+from hotfire.record.events import Snapshot as SnapshotEvent
+from hotfire.rollout.closure import closure
+from hotfire.rollout.may_differ import comparable
+from hotfire.rollout.population import Population, population
+from hotfire.scenario.model import Located
+
+HASHES = ("pod-template-hash", "controller-revision-hash")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """before: object -> as it was, None where there was none. rested: Secrets that the run never writes.
+
+    images: digests of the pods that served; templates: workload -> the hash of the template they ran.
+    """
+
+    before: Mapping[Ref, Object | None]
+    rested: Sequence[Fingerprint]
+    images: tuple[str, ...]
+    templates: Mapping[str, str]
+    key: bytes = field(default=b"", repr=False)
+
+    @property
+    def baseline(self) -> str:
+        """Last known good in words: its digests, or `absent`."""
+        return ", ".join(self.images) if self.images else "absent"
+
+    def stored(self) -> Stored:
+        """What a restore needs, for the journal."""
+        objects = [obj for obj in self.before.values() if obj is not None]
+        return Stored(objects, [ref for ref, obj in self.before.items() if obj is None], self.rested, self.key)
+
+    def event(self) -> SnapshotEvent:
+        """For the record: identities and digests, no contents."""
+        rows = [_row(ref, obj, self.key) for ref, obj in self.before.items()]
+        rows += [{"object": f"secret/{one.name}", "uid": one.uid, "resourceVersion": one.resource_version, "hmac": one.hmac}
+                 for one in self.rested]  # fmt: skip
+        whole = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+        return SnapshotEvent(objects=tuple(rows), digest=whole)
+
+
+def _row(ref: Ref, obj: Object | None, key: bytes) -> Object:
+    if obj is None:
+        return {"object": str(ref), "absent": True}
+    meta = obj["metadata"]
+    row = {"object": str(ref), "uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
+    if ref.kind == "Secret":  # a plain digest of a short secret could be guessed at
+        return {**row, "hmac": fingerprint(obj, key).hmac}
+    return {**row, "digest": hashlib.sha256(json.dumps(comparable(obj), sort_keys=True).encode()).hexdigest()}
+
+
+def take(cluster: Cluster, located: Located, namespace: str) -> Snapshot:
+    """Read the closure once. Objects are kept whole; of Secrets only those that the manifests write."""
+    before: dict[Ref, Object | None] = {}
+    secrets: list[Object] = []
+    for ref, ours in closure(cluster, located, namespace).items():
+        live = cluster.find(ref)
+        if ours or (live is not None and ref.kind != "Secret"):
+            before[ref] = live
+        elif live is not None:
+            secrets.append(live)
+    key = new_key() if secrets or any(ref.kind == "Secret" for ref in before) else b""
+    images: set[str] = set()
+    templates: dict[str, str] = {}
+    for serves in located.scenario.candidate.serves:
+        if (found := running(cluster, Ref("apps/v1", serves.kind, namespace, serves.name))) is not None:
+            images |= images_of(found.pods)
+            templates |= {serves.workload: template_hash(found)}
+    return Snapshot(before, [fingerprint(one, key) for one in secrets], tuple(sorted(images)), templates, key)
+
+
+def running(cluster: Cluster, ref: Ref) -> Population | None:
+    """The workload's pods now; None when there is no such workload."""
+    try:
+        return population(cluster, ref)
+    except NotFound:
+        return None
+
+
+def images_of(pods: Sequence[Object]) -> set[str]:
+    """Digests of the images that these pods run, as the kubelet reports them."""
+    return {digest for pod in pods for digest in digests(pod).values() if digest}
+
+
+def template_hash(found: Population) -> str:
+    """The hash by which the controller labels pods of the newest template; empty while there is no pod."""
+    hashes = {pod["metadata"].get("labels", {}).get(label, "") for pod in found.pods for label in HASHES} - {""}
+    return hashes.pop() if len(hashes) == 1 else ""
