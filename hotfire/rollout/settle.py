@@ -7,6 +7,7 @@ Who restores is the executor's business; here it is this process. A run that die
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from hotfire.errors import BadInput, HarnessError, LeaseLost
@@ -128,7 +129,7 @@ class Settling:
         deadline = time.monotonic() + LEAST_S
         for point in ("landed", "population", "closure", "traffic"):
             waits = point != "closure"  # a difference does not go away by waiting
-            found = proof.eventually(scene, point, lambda waits=waits: deadline - time.monotonic() if waits else 0)
+            found = proof.eventually(scene, point, partial(_until, deadline if waits else 0))
             if found.result is Proof.UNPROVEN:
                 return f"{point}: {found.evidence}"
         if self.journal.open_faults:
@@ -227,8 +228,7 @@ class Settling:
         self.emit(Changed(state=to, by=self.by, why=why))
 
     def _left(self, began: float) -> Callable[[], float]:
-        limit = max(LEAST_S, PATIENCE * self.journal.body.within_s)
-        return lambda: began + limit - time.monotonic()
+        return partial(_until, began + max(LEAST_S, PATIENCE * self.journal.body.within_s))
 
     def _lost(self, error: HarnessError) -> Ending:
         """Nothing more is known than what the journal says, if it still says anything."""
@@ -239,6 +239,11 @@ class Settling:
         except HarnessError as also:
             problem = f"{problem}; the journal cannot be read: {also}"
         return Ending(self.journal.state, problems=(problem,))
+
+
+def _until(deadline: float) -> float:
+    """Seconds left."""
+    return deadline - time.monotonic()
 
 
 def _workload(name: str, namespace: str) -> Ref:
