@@ -250,7 +250,8 @@ def residue(scene: Scene) -> Finding:
     if not scene.namespace_gone():
         wrong += [f"{Ref.of(obj)} carries the run's label" for obj in swept(scene.journal)]
         wrong += [f"{anchor_ref(scene.journal)} is there"] if scene.journal.cluster.find(anchor_ref(scene.journal)) else []
-        wrong += [f"namespace {one.name}, which the run made, is there" for one in scene.journal.of_type(DeleteNamespace)]
+        made = [] if scene.asked else scene.journal.of_type(DeleteNamespace)  # a kept candidate keeps its namespace
+        wrong += [f"namespace {one.name}, which the run made, is there" for one in made]
     return unproven("; ".join(wrong)) if wrong else proven("no open fault, the sweep found nothing of the run")
 
 

@@ -1,0 +1,204 @@
+"""Each of the twelve points is proven on a still life, and caught by that very point when it is made false."""
+
+import pytest
+
+from hotfire.errors import Breach
+from hotfire.journal.entries import DeleteAdded, FaultBegun
+from hotfire.journal.journal import Body, Journal
+from hotfire.journal.store import Stored, fingerprint, keep, new_key
+from hotfire.kube.client import Cluster, Object, Ref
+from hotfire.rollout import proof
+from hotfire.rollout.population import REVISION
+from hotfire.rollout.probes import RUN_LABEL
+from hotfire.rollout.proof import POINTS, Scene, applicable, judge
+from hotfire.words import Mode, Proof
+
+DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+LABELS = {"app": "llama", "pod-template-hash": "h1"}
+
+
+class StillLife:
+    """A Deployment with one pod that serves behind its Service, as controllers and a kubelet would leave it."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self.cluster, self.namespace = cluster, namespace
+        container = {
+            "name": "server",
+            "image": f"registry.example/engine@{DIGEST}",
+            "resources": {"limits": {"nvidia.com/gpu": 1}},
+        }
+        self.spec = {"containers": [container], "nodeName": "gpu-1"}
+        template = {"metadata": {"labels": {"app": "llama"}}, "spec": {"containers": [container]}}
+        select = {"selector": {"matchLabels": {"app": "llama"}}}
+        self.deployment = self.make("apps/v1", "Deployment", "llama", {"spec": {"replicas": 1, "template": template, **select}},
+                                    annotations={REVISION: "1"})  # fmt: skip
+        self.status(self.deployment, observedGeneration=1, replicas=1, updatedReplicas=1, readyReplicas=1)
+        self.set = self.replica_set("llama-h1", "1")
+        self.pod = self.make_pod("llama-h1-x", self.set, DIGEST)
+        self.make("v1", "Service", "llama", {"spec": {"selector": {"app": "llama"}, "ports": [{"port": 80}]}})
+        self.slice = self.make("discovery.k8s.io/v1", "EndpointSlice", "llama-1", self.endpoints(self.pod),
+                               labels={"kubernetes.io/service-name": "llama"})  # fmt: skip
+        self.settings = self.make("v1", "ConfigMap", "settings", {"data": {"BATCH": "8"}})
+        self.token = self.make("v1", "Secret", "token", {"stringData": {"k": "v"}})
+        self.scene = self.armed()
+
+    def make(self, api_version: str, kind: str, name: str, body: Object, **meta: object) -> Object:
+        meta |= {"name": name, "namespace": self.namespace}
+        return self.cluster.create({"apiVersion": api_version, "kind": kind, "metadata": meta, **body})
+
+    def status(self, obj: Object, **status: object) -> None:
+        live = self.cluster.get(Ref.of(obj))
+        self.cluster.replace({**live, "status": {**live.get("status", {}), **status}}, subresource="status")
+
+    def replica_set(self, name: str, revision: str) -> Object:
+        spec = self.deployment["spec"]
+        body = {"spec": {"replicas": 1, "selector": spec["selector"], "template": spec["template"]}}
+        return self.make("apps/v1", "ReplicaSet", name, body, annotations={REVISION: revision},
+                         ownerReferences=[self.owner(self.deployment)])  # fmt: skip
+
+    def owner(self, obj: Object) -> Object:
+        meta = obj["metadata"]
+        return {
+            "apiVersion": obj["apiVersion"],
+            "kind": obj["kind"],
+            "name": meta["name"],
+            "uid": meta["uid"],
+            "controller": True,
+        }
+
+    def make_pod(self, name: str, owner: Object, digest: str, labels: Object = LABELS) -> Object:
+        pod = self.make("v1", "Pod", name, {"spec": self.spec}, labels=labels, ownerReferences=[self.owner(owner)])
+        self.vital(pod, digest, 0)
+        return pod
+
+    def vital(self, pod: Object, digest: str, restarts: int) -> None:
+        state = {"name": "server", "ready": True, "restartCount": restarts, "containerID": f"containerd://c{restarts}",
+                 "image": "engine", "imageID": f"engine@{digest}", "state": {"running": {}}}  # fmt: skip
+        self.status(pod, phase="Running", containerStatuses=[state], conditions=[{"type": "Ready", "status": "True"}])
+
+    def endpoints(self, *pods: Object) -> Object:
+        found = [
+            {"addresses": [f"198.18.9.{n}"], "conditions": {"ready": True},
+             "targetRef": {"kind": "Pod", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}}
+            for n, pod in enumerate(pods, 1)
+        ]  # fmt: skip
+        return {"addressType": "IPv4", "endpoints": found, "ports": [{"port": 80}]}
+
+    def armed(self) -> Scene:
+        body = Body(run="run-a", namespace=self.namespace, mode=Mode.PROMOTE, workloads=("deployment/llama",),
+                    services=("llama",), within_s=30)  # fmt: skip
+        journal = Journal.open(self.cluster, self.namespace, body)
+        key = new_key()
+        refs = [Ref.of(self.deployment), Ref("v1", "Service", self.namespace, "llama"), Ref.of(self.settings)]
+        stored = Stored([self.cluster.get(ref) for ref in refs], (), [fingerprint(self.token, key)], key)
+        keep(journal, stored, images=(DIGEST,), templates={"deployment/llama": "h1"},
+             not_applicable=applicable(stored, body.workloads, (DIGEST,), True))  # fmt: skip
+        scene = Scene.of_old(journal, stored, lambda: "it answers", lambda: None)
+        scene.soaked, scene.restored_s = proof.vitals(scene), 3.0
+        return scene
+
+
+def edit_settings(life: StillLife) -> None:
+    live = life.cluster.get(Ref.of(life.settings))
+    life.cluster.replace({**live, "data": {"BATCH": "9"}})
+
+
+def other_image(life: StillLife) -> None:
+    life.vital(life.pod, OTHER, 0)
+
+
+def not_ready(life: StillLife) -> None:
+    life.status(life.deployment, readyReplicas=0)
+
+
+def unseen_generation(life: StillLife) -> None:
+    life.status(life.deployment, observedGeneration=0)
+
+
+def candidate_pod_is_leaving(life: StillLife) -> None:
+    other = life.replica_set("llama-h2", "2")
+    meta = {"app": "llama", "pod-template-hash": "h2"}
+    pod = life.make_pod("llama-h2-y", other, OTHER, meta)
+    life.cluster.delete(Ref.of(pod), uid=pod["metadata"]["uid"], grace=60)
+
+
+def rotated_secret(life: StillLife) -> None:
+    live = life.cluster.get(Ref.of(life.token))
+    life.cluster.replace({**live, "data": {"k": "bmV3"}})
+
+
+def deaf_engine(life: StillLife) -> None:
+    def ask() -> str:
+        raise Breach("no token within 5 s")
+
+    life.scene.probe = ask
+
+
+def stranger_behind_the_service(life: StillLife) -> None:
+    other = life.make_pod("canary", life.replica_set("canary", "0"), OTHER, {"app": "other"})
+    live = life.cluster.get(Ref.of(life.slice))
+    life.cluster.replace({**live, **life.endpoints(life.pod, other)})
+
+
+def helper_left(life: StillLife) -> None:
+    life.make("v1", "Service", "helper", {"spec": {"ports": [{"port": 1}]}}, labels={RUN_LABEL: "run-a"})
+
+
+def open_fault(life: StillLife) -> None:
+    life.scene.journal.record(FaultBegun(fault="freeze"))
+
+
+def restarted_in_the_soak(life: StillLife) -> None:
+    life.vital(life.pod, DIGEST, 1)
+
+
+def candidate_holds_a_device(life: StillLife) -> None:
+    ref = Ref("apps/v1", "Deployment", life.namespace, "extra")
+    life.scene.journal.record(DeleteAdded.of(ref, labels={"app": "extra"}))
+    life.make_pod("extra-z", life.set, OTHER, {"app": "extra"})
+
+
+def too_late(life: StillLife) -> None:
+    life.scene.restored_s = 31.0
+
+
+MUTANTS = [
+    ("target", other_image), ("landed", not_ready), ("landed", unseen_generation), ("population", candidate_pod_is_leaving),
+    ("closure", edit_settings), ("closure", rotated_secret), ("function", deaf_engine),
+    ("traffic", stranger_behind_the_service), ("residue", helper_left), ("residue", open_fault),
+    ("stability", restarted_in_the_soak), ("devices", candidate_holds_a_device), ("durability", edit_settings),
+    ("idempotence", edit_settings), ("time", too_late),
+]  # fmt: skip
+
+
+@pytest.fixture
+def life(cluster, namespace):
+    return StillLife(cluster, namespace)
+
+
+def test_a_still_life_is_proven_in_all_twelve_points(life):
+    found = {point: judge(life.scene, point) for point in POINTS}
+    assert len(POINTS) == 12 and [one for one in found.items() if one[1].result is not Proof.PROVEN] == []
+
+
+@pytest.mark.parametrize(("point", "mutant"), MUTANTS, ids=lambda value: getattr(value, "__name__", value))
+def test_a_point_made_false_is_caught_by_that_point(life, point, mutant):
+    mutant(life)
+    found = judge(life.scene, point)
+    assert found.result is Proof.UNPROVEN and len(found.evidence) > 10, found
+
+
+def test_every_point_has_a_mutant():
+    assert {point for point, _ in MUTANTS} == set(POINTS)
+
+
+def test_evidence_never_holds_a_secret(life):
+    rotated_secret(life)
+    found = judge(life.scene, "closure")
+    assert "token" in found.evidence and "bmV3" not in repr(found) and "djo=" not in repr(found)
+
+
+def test_what_does_not_apply_was_said_before_the_deploy(life):
+    empty = applicable(Stored([]), ("deployment/llama",), (), True)
+    assert set(empty) == {"target", "stability", "function"} and all("absent" in reason for reason in empty.values())
+    assert applicable(life.scene.stored, ("deployment/llama",), (DIGEST,), True) == {}

@@ -1,0 +1,123 @@
+"""Pure rules of the rollout: who owns a workload, what may differ, what a PUT carries over."""
+
+import json
+
+import pytest
+
+from hotfire.journal.journal import NEXT
+from hotfire.rollout.deploy import carry_over, foreign_annotations
+from hotfire.rollout.may_differ import comparable, differences, owners
+from hotfire.rollout.owner import owner_of
+from hotfire.words import State
+
+
+def obj(kind="Deployment", spec=None, **meta):
+    meta = {"name": "llama", "resourceVersion": "7", "uid": "u1", **meta}
+    return {"apiVersion": "v1", "kind": kind, "metadata": meta, "spec": spec or {}}
+
+
+# -- owner --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("meta", "who"),
+    [
+        ({"labels": {"argocd.argoproj.io/instance": "prod"}}, "Argo CD application prod"),
+        ({"annotations": {"argocd.argoproj.io/tracking-id": "prod:apps/Deployment:ns/llama"}}, "Argo CD application prod"),
+        ({"annotations": {"meta.helm.sh/release-name": "llm"}}, "Helm release llm"),
+        ({"labels": {"app.kubernetes.io/managed-by": "Helm"}}, "Helm"),
+        ({"labels": {"kustomize.toolkit.fluxcd.io/name": "apps"}}, "Flux kustomization apps"),
+        ({"managedFields": [{"manager": "helm-controller", "operation": "Apply"}]}, "Flux"),
+    ],
+)
+def test_a_pipeline_that_owns_the_workload_is_named(meta, who):
+    assert owner_of(obj(**meta)).startswith(who)
+
+
+def test_kubectl_and_hand_written_labels_are_no_pipeline():
+    labels = {"app.kubernetes.io/managed-by": "us", "app.kubernetes.io/instance": "prod", "app.kubernetes.io/name": "helm"}
+    fields = [{"manager": "kubectl-client-side-apply", "operation": "Update"}]
+    status = {"manager": "argocd-controller", "operation": "Update", "subresource": "status"}
+    assert owner_of(obj(labels=labels, managedFields=[*fields, status])) == ""
+
+
+# -- what may differ ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"resourceVersion": "8"},
+        {"generation": 3},
+        {"uid": "u2"},
+        {"annotations": {"deployment.kubernetes.io/revision": "4"}},
+        {"labels": {}},
+    ],
+)
+def test_what_may_differ_is_no_difference(change):
+    assert differences(comparable(obj()), comparable(obj(**change))) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"labels": {"a": "b"}}, "metadata.labels: {'a': 'b'} is there, nothing is expected"),
+        ({"annotations": {"team": "x"}}, "metadata.annotations"),
+        ({"finalizers": ["f"]}, "metadata.finalizers"),
+        ({"spec": {"replicas": 2}}, "spec.replicas: 2 is there"),
+    ],
+)
+def test_everything_else_is_a_difference_with_its_path(change, line):
+    (found,) = differences(comparable(obj()), comparable(obj(**change)))
+    assert line in found
+
+
+def test_replicas_may_differ_only_where_an_autoscaler_owns_them():
+    one, two = obj(spec={"replicas": 1}), obj(spec={"replicas": 2})
+    assert differences(comparable(one), comparable(two)) and not differences(comparable(one, True), comparable(two, True))
+
+
+def test_a_list_that_is_longer_is_a_difference_even_for_a_subset():
+    assert differences([1], [1, 2], "ports", subset=True) == ["ports: [1, 2] is there, [1] is expected"]
+    assert differences({"a": [{"x": 1}]}, {"a": [{"x": 1, "y": 2}], "b": 1}, subset=True) == []
+
+
+def test_owners_of_fields_are_compared_without_times_and_status():
+    one = {"manager": "kubectl", "operation": "Apply", "fieldsV1": {}}
+    status = {"manager": "controller", "operation": "Update", "subresource": "status"}
+    assert owners(obj(managedFields=[{**one, "time": "1"}])) == owners(obj(managedFields=[status, {**one, "time": "2"}]))
+    assert owners(obj(managedFields=[one])) != owners(obj(managedFields=[{**one, "manager": "hotfire"}]))
+
+
+# -- carrying over ------------------------------------------------------------------------------------------------
+
+
+def test_annotations_that_the_last_applied_manifest_wrote_are_not_carried_over():
+    applied = json.dumps({"metadata": {"annotations": {"mine": "1"}}})
+    live = obj(annotations={"kubectl.kubernetes.io/last-applied-configuration": applied, "mine": "1", "theirs": "2"})
+    assert foreign_annotations(obj(), live) == ["kubectl.kubernetes.io/last-applied-configuration", "theirs"]
+
+
+def test_a_port_keeps_its_node_port_only_where_one_belongs():
+    live = obj("Service", {"clusterIP": "198.19.0.9", "ports": [{"port": 80, "nodePort": 30001}]})
+    for kind, expected in (("NodePort", 30001), ("ClusterIP", None)):
+        new, carried = carry_over(obj("Service", {"type": kind, "ports": [{"port": 80}]}), live, False)
+        assert new["spec"]["clusterIP"] == "198.19.0.9" and new["spec"]["ports"][0].get("nodePort") == expected
+        assert len(carried) == (2 if expected else 1)
+
+
+def test_the_manifest_itself_is_never_changed_by_carrying_over():
+    manifest = obj("Service", {"ports": [{"port": 80}]})
+    before = json.dumps(manifest)
+    carry_over(manifest, obj("Service", {"clusterIP": "198.19.0.9", "ports": []}, finalizers=["f"]), False)
+    assert json.dumps(manifest) == before
+
+
+# -- the state machine --------------------------------------------------------------------------------------------
+
+
+def test_before_the_commit_point_every_state_can_restore_and_after_it_none():
+    before = (State.OPEN, State.ARMED, State.APPLYING, State.TESTING, State.RESTORING)
+    assert all(State.RESTORING in NEXT[state] for state in before) and NEXT[State.CONFIRMED] == ()
+    assert [state for state in State if State.CONFIRMED in NEXT[state]] == [State.TESTING]
+    assert set(NEXT) == set(State)
