@@ -224,6 +224,8 @@ def peer(client: str, level: int) -> Cell:
         *notes, total = (json.loads(line) for line in done.stdout.splitlines())
         truth = server.log()
     notes = [note for note in notes if note["rid"] in truth and note["first"]]
+    if not notes:
+        return {}
     if paced:
         said = percentile([(note["end"] - note["sent"]) / 1e9 for note in notes], 0.99)
         return {"p99_said_ms": 1e3 * said, "sent": len(notes), "planned": 1200}
@@ -334,6 +336,9 @@ def section_peers(runs: int) -> tuple[Cell, Cell]:
     for client in ("httpx", "aiohttp", "fast-http"):
         for level in (20, 100, 300):
             row = out[f"{client}-{level}"] = peer(client, level)
+            if not row:
+                print(f"{client:10s} {level:7d}  no answer was read to its end")
+                continue
             print(f"{client:10s} {level:7d}  {row['ratio']:13.3f}  {row['ttft_error_ms'][0]:10.2f} "
                   f"/ {row['ttft_error_ms'][1]:8.2f}  {row['cpu_us_per_token']:14.1f}", flush=True)  # fmt: skip
     out["paced"] = peer("fast-http-paced", 10)

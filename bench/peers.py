@@ -101,16 +101,9 @@ def with_fast_http(args: argparse.Namespace, paced: bool) -> list[Note]:
                 return
             Reader.turns += 1
             seen = Stream(f"u-{Reader.turns}")
-            with self.client.post(
-                "/v1/chat/completions",
-                json=body(args.tokens),
-                headers={"X-Request-Id": seen.rid},
-                stream=True,
-                catch_response=True,
-            ) as answer:
-                for line in answer.iter_lines():
-                    seen.line(line.decode() if isinstance(line, bytes) else line)
-                answer.success()
+            asked = {"json": body(args.tokens), "headers": {"X-Request-Id": seen.rid}}
+            for line in self.client.iter_lines("/v1/chat/completions", method="POST", **asked):
+                seen.line(line)
             notes.append(seen.note())
 
     runner = Environment(user_classes=[Reader]).create_local_runner()

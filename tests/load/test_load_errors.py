@@ -51,7 +51,7 @@ def ran(scripted: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("errors")
     server = scripted({name: script for name, (script, _) in SCRIPTS.items()})
     plan = draw(folder / "plan.jsonl", "constant 20/s", [Prompt(name, name) for name in SCRIPTS], [len(SCRIPTS)])
-    target = Target(server.url, "chat", "m", timeout_s=2.0)
+    target = Target(server.url, "chat", "m", timeout_s=2.0, scale_s=5.0)
     with LoadRun.start(plan, target, folder / "out", headers={"Authorization": "Bearer sesame"}) as load:
         samples, ended = load.wait_look(1), load.stop()
     names = [item.prompt for item in plan.items()]
@@ -66,7 +66,7 @@ def test_each_failure_has_its_class_and_no_good_latency(ran: SimpleNamespace, na
 
 
 def test_everything_ends_within_the_timeout(ran: SimpleNamespace) -> None:
-    assert (ran.samples.end - ran.samples.took).max() < 2.5
+    assert (ran.samples.end - ran.samples.took).max() < 3.5
 
 
 def test_the_key_is_sent_and_never_written(ran: SimpleNamespace) -> None:

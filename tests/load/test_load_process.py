@@ -47,7 +47,7 @@ def test_a_wait_sees_a_signal_at_once(running: LoadRun) -> None:
             running.wait_look(1)
     finally:
         forget_interrupt()
-    assert time.monotonic() - began < 0.8
+    assert time.monotonic() - began < 1.0
 
 
 def test_leaving_the_block_ends_the_carrier(running: LoadRun) -> None:
@@ -120,7 +120,7 @@ def test_an_open_load_that_had_to_stop_at_a_look_goes_on_without_a_burst(
     carry_here(engine, go_at=(0.7, 2))
     found = read(tmp_path / "s")
     assert found.due[20] > 0.69 and found.due[39] - found.due[20] == pytest.approx(0.19, abs=0.001)
-    assert (found.took - found.due).max() < 0.1
+    assert (found.took - found.due).max() < 0.3
 
 
 def carry_here(engine: Engine, go_at: tuple[float, int] | None = None) -> None:

@@ -22,7 +22,7 @@ FAST = ("--ttft", "4", "--itl", "2")
 
 
 def target(url: str, **options: Any) -> Target:
-    return Target(url, "chat", "m", **{"timeout_s": 10.0, "slots": 400, **options})
+    return Target(url, "chat", "m", **{"timeout_s": 10.0, "slots": 400, "scale_s": 5.0, **options})
 
 
 def test_a_freeze_shows_in_the_percentiles_and_not_in_the_client(
@@ -80,7 +80,7 @@ def test_a_spaced_load_never_overlaps_and_keeps_its_pace(
     with LoadRun.start(planned("spaced 100ms", 12, max_tokens=12), target(server.url), tmp_path / "out") as load:
         window = load.wait_look(1)
     assert all(later >= end for end, later in zip(window.end[:-1], window.took[1:], strict=True))
-    assert all(0.099 < b - a < 0.3 for a, b in pairwise(window.due))
+    assert all(0.099 < b - a < 1.0 for a, b in pairwise(window.due))
 
 
 def test_a_closed_load_keeps_its_number_in_flight(
@@ -144,8 +144,8 @@ def test_a_mark_knows_the_first_success_after_an_outage(
 def test_a_starved_client_says_so_with_cause_and_remedy(
     truthful: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path
 ) -> None:
-    server = truthful(*FAST)
-    with LoadRun.start(planned("constant 100/s", 300, max_tokens=1), target(server.url), tmp_path / "out") as load:
+    judged = target(truthful(*FAST).url, scale_s=0.5)
+    with LoadRun.start(planned("constant 100/s", 300, max_tokens=1), judged, tmp_path / "out") as load:
         for _ in range(6):  # what a CPU quota does, coarser
             os.kill(load._process.pid, signal.SIGSTOP)
             load._wait(0.3)
