@@ -20,6 +20,10 @@ from hotfire.kube.wait import pause
 API = "coordination.k8s.io/v1"
 
 
+class NotRenewed(LeaseLost):
+    """Nobody took the Lease as far as is known, but the last renewal is too old to write on. It may pass."""
+
+
 class Lease:
     """The Leases of a run's workloads, taken in name order (two runs never wait for each other), renewed by one thread."""
 
@@ -60,12 +64,14 @@ class Lease:
         return lease
 
     def guard(self) -> None:
-        """To be called before every mutation: raises LeaseLost unless this run may still write."""
+        """To be called before every mutation: raises LeaseLost unless this run may still write, NotRenewed if it may again."""
         if self._lost:
             raise LeaseLost(self._lost)
         limit, silent = 2 * self.length_s / 3, time.monotonic() - self._renewed
-        if self._stop.is_set() or silent > limit:
-            raise LeaseLost(f"the Lease was last renewed {silent:.1f} s ago, writes stop after {limit:.1f} s")
+        if self._stop.is_set():
+            raise LeaseLost("the Lease was released")
+        if silent > limit:
+            raise NotRenewed(f"the Lease was last renewed {silent:.1f} s ago, writes stop after {limit:.1f} s")
 
     def release(self) -> None:
         """Stop renewing and leave an empty holder behind. A Lease that is another's by now is left alone."""

@@ -17,6 +17,7 @@ from hotfire.journal.journal import Body, Journal
 from hotfire.journal.lease import Lease
 from hotfire.journal.store import keep
 from hotfire.kube.client import Cluster, Object, Ref
+from hotfire.kube.wait import shielded
 from hotfire.record.events import Anchored, Changed, Deployed, Event
 from hotfire.rollout.closure import written
 from hotfire.rollout.deploy import CLAIM, Deploy
@@ -39,6 +40,7 @@ class Rollout:
         self.executor: Executor = InProcess()
         self.snapshot: Snapshot | None = None
         self.anchor: Object | None = None
+        self.ending: Ending | None = None
         self._deploy: Deploy | None = None
 
     @classmethod
@@ -142,7 +144,9 @@ class Rollout:
         self, decision: Decision, why: str, head: str = "", *, probe: Probe | None = None, new_probe: Probe | None = None
     ) -> Ending:
         """Carry the decision out and prove it. probe asks what served before, new_probe the candidate; each returns one
-        line of evidence and raises Breach. Never raises for what goes wrong: that is in the Ending."""
+        line of evidence and raises Breach. Never raises for what goes wrong: that is in the Ending. Safe to repeat."""
+        if self.ending is not None and self.ending.safe:
+            return self.ending
         asked = None if self._deploy is None else lambda: self._armed().differences()[1]
         images = {str(item.get("image", "")) for obj in self.located.objects for item in containers(dict(obj))}
         digests = (
@@ -151,15 +155,17 @@ class Rollout:
         settling = Settling(
             self.journal, self.lease.guard, self.emit, self.journal.body.run, self.executor, probe, new_probe, asked, digests
         )
-        return settling.settle(decision, why, head)
+        self.ending = settling.settle(decision, why, head)
+        return self.ending
 
     def close(self, verdict: Verdict) -> None:
         """What the tombstone says; the Lease is free."""
-        try:
-            self.lease.guard()
-            self.journal.conclude(verdict)
-        finally:
-            self.lease.release()
+        with shielded():
+            try:
+                self.lease.guard()
+                self.journal.conclude(verdict)
+            finally:
+                self.lease.release()
 
     def _move(self, to: State, why: str) -> None:
         self.lease.guard()

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from hotfire.errors import BadInput, HarnessError, LeaseLost
 from hotfire.journal.journal import Journal, journals
-from hotfire.journal.lease import Lease
+from hotfire.journal.lease import Lease, NotRenewed
 from hotfire.journal.store import Stored, drop, fetch
 from hotfire.kube.client import ApiError, Cluster, Conflict, Forbidden, Object, Ref
 from hotfire.kube.wait import pause, shielded
@@ -27,6 +27,7 @@ from hotfire.words import Decision, Mode, Proof, State, Verdict
 
 Emit = Callable[[Event], None]
 Probe = Callable[[], str]
+T = TypeVar("T")
 PATIENCE = 2.0  # x rollback.within: beyond the declared time it is late, which its own point says, but still worth finishing
 LEAST_S = 20.0
 
@@ -75,18 +76,24 @@ class InProcess:
     def restore(self, back: Restore, left: Callable[[], float]) -> None:
         """Goes on through an API server that does not answer for a while; every step can be repeated."""
         while True:
-            try:
-                back.go()
-                if not back.waiting:
-                    return
-                said = "; ".join(back.waiting)
-            except ApiError as error:
-                if not (error.passing or isinstance(error, Conflict)):
-                    raise
-                said = error.message
+            patiently(back.go, left)
+            if not back.waiting:
+                return
             if left() <= 0:
-                raise HarnessError(f"the way back is not finished: {said}")
+                raise HarnessError(f"the way back is not finished: {'; '.join(back.waiting)}")
             pause(0.3)
+
+
+def patiently(call: Callable[[], T], left: Callable[[], float]) -> T:
+    """Again, while what it raises may pass: an API server that is away, a Lease that could not be renewed meanwhile."""
+    while True:
+        try:
+            return call()
+        except (ApiError, NotRenewed) as error:
+            passing = isinstance(error, NotRenewed | Conflict) or (isinstance(error, ApiError) and error.passing)
+            if not passing or left() <= 0:
+                raise
+        pause(0.3)
 
 
 @dataclass
@@ -111,6 +118,8 @@ class Settling:
         A signal does not stop it. What cannot be confirmed is rolled back; what cannot be proven is said to be so.
         """
         with shielded():
+            if self.journal.ended:
+                return Ending(self.journal.state, {"residue": proof.proven("the run has ended, its journal is a tombstone")})
             try:
                 if decision is Decision.CONFIRM and (doubt := self._confirm(head)):
                     self.emit(Told(line=f"not confirmed: {doubt}"))
@@ -153,17 +162,13 @@ class Settling:
         return self._end(State.CONFIRMED, proofs | reasons, None, None)
 
     def _roll_back(self, why: str) -> Ending:
-        if self.journal.state is State.RESTORED and self.journal.body.settled:
-            return Ending(State.RESTORED, self._prove(self._old_scene(), proof.RESTORED, lambda: LEAST_S))
-        if self.journal.state is not State.RESTORED:
-            self.guard()
-            self._move(State.RESTORING, why)
+        self._patient_move(State.RESTORING, why, self._left(time.monotonic()))
         return self._restore_and_prove(State.RESTORED)
 
     def _restore_and_prove(self, end: State) -> Ending:
         began = time.monotonic()
         left = self._left(began)
-        scene = self._old_scene()
+        scene = patiently(self._old_scene, left)
         if not self.journal.body.entries:
             scene.reasons = {**scene.reasons, **_untouched(bool(self.journal.body.parts))}
         self.executor.restore(Restore(self.journal, scene.stored, self.guard), left)
@@ -180,11 +185,10 @@ class Settling:
         """Only a proven end is written as one: an unproven one keeps the next run out until somebody has looked."""
         ending = Ending(end, proofs, restored, settled)
         if ending.safe:
-            self.guard()
-            if self.journal.state is not end:
-                self._move(end, "")
-            drop(self.journal)
-            self.journal.write(settled=True)
+            left = self._left(time.monotonic())
+            self._patient_move(end, "proven", left)
+            patiently(lambda: drop(self.journal), left)
+            patiently(lambda: self.journal.write(settled=True), left)
         return Ending(self.journal.state, proofs, restored, settled)
 
     # -- proving --------------------------------------------------------------------------------------------------
@@ -222,6 +226,25 @@ class Settling:
         return Scene(self.journal, Stored(live), self.new_probe, self.guard, self.asked_images, {}, reasons, asked)
 
     # -- the journal ----------------------------------------------------------------------------------------------
+
+    def _patient_move(self, to: State, why: str, left: Callable[[], float]) -> None:
+        """Like `_move`, through an API server that is away. A swap whose answer was lost is looked up before the next try."""
+        if self.journal.state is to and to.final:
+            return
+        tried = False
+
+        def once() -> None:
+            nonlocal tried
+            if tried:
+                self.journal.reread()
+                if self.journal.state is to and self.journal.body.by == self.by:
+                    self.emit(Changed(state=to, by=self.by, why=why))
+                    return
+            tried = True
+            self.guard()
+            self._move(to, why)
+
+        patiently(once, left)
 
     def _move(self, to: State, why: str, **more: object) -> None:
         self.journal.move(to, by=self.by, why=why, **more)

@@ -1,0 +1,198 @@
+"""The end of a run that has changed nothing, that is interrupted, or whose API server goes away, on a real API server."""
+
+import threading
+
+import pytest
+
+from hotfire.errors import BadInput, Interrupted, LeaseLost, Refused
+from hotfire.journal.entries import DeleteAdded
+from hotfire.journal.journal import Body, Journal, describe
+from hotfire.journal.lease import holder_of
+from hotfire.journal.store import Stored, keep
+from hotfire.kube.client import Object, Ref
+from hotfire.kube.wait import check_interrupt, forget_interrupt, interrupt
+from hotfire.record.events import Changed, Proved, Restored
+from hotfire.rollout.probes import RUN_LABEL
+from hotfire.rollout.rollout import Rollout
+from hotfire.rollout.settle import Settling, abort
+from hotfire.scenario.loader import load
+from hotfire.words import Decision, Mode, Proof, State, Verdict
+
+LLAMA = "deployment/llama"
+SCENARIO = """
+apiVersion: hotfire/v1
+kind: Scenario
+name: settle
+about: a test
+mode: MODE
+users: none
+candidate: {manifests: manifests/, serves: [{workload: deployment/llama, service: llama, runtime: tiny, model: m}]}
+stand: {namespace: NAMESPACE, accelerators: simulated}
+startup: {ready_within: 30s}
+lock: {lease: 3s}
+"""
+MANIFESTS = """
+apiVersion: v1
+kind: Service
+metadata: {name: llama}
+spec: {selector: {app: llama}, ports: [{port: 80}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: llama}
+spec:
+  selector: {matchLabels: {app: llama}}
+  template:
+    metadata: {labels: {app: llama}}
+    spec: {containers: [{name: server, image: "registry.example/engine@sha256:%s"}]}
+""" % ("a" * 64)
+
+
+@pytest.fixture
+def located(tmp_path, namespace):
+    def write(mode: str = "promote"):
+        (tmp_path / "manifests").mkdir(exist_ok=True)
+        (tmp_path / "manifests" / "all.yaml").write_text(MANIFESTS)
+        (tmp_path / "scenario.yaml").write_text(SCENARIO.replace("NAMESPACE", namespace).replace("MODE", mode))
+        return load(tmp_path / "scenario.yaml")
+
+    return write
+
+
+@pytest.fixture
+def settling(cluster, namespace):
+    """A journal in APPLYING whose run edited one ConfigMap and added another; its own Lease is not needed here."""
+    settings = cluster.create(configmap(namespace, "settings", BATCH="8"))
+    body = Body(run="run-a", namespace=namespace, mode=Mode.PROMOTE, workloads=(LLAMA,), soak_s=0, within_s=60)
+    journal = Journal.open(cluster, namespace, body)
+    keep(journal, Stored([settings]), not_applicable=dict.fromkeys(("target", "function", "stability"), "a test"))
+    journal.move(State.ARMED, by="test")
+    journal.move(State.APPLYING, by="test")
+    journal.record(DeleteAdded.of(Ref("v1", "ConfigMap", namespace, "added")))
+    cluster.create(configmap(namespace, "added", {RUN_LABEL: "run-a"}))
+    cluster.replace({**settings, "data": {"BATCH": "16"}})
+    events: list[object] = []
+    made = Settling(journal, lambda: None, events.append, "test")
+    made.events = events
+    return made
+
+
+def configmap(namespace: str, name: str, labels: Object | None = None, **data: str) -> Object:
+    meta = {"name": name, "namespace": namespace, "labels": labels or {}}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
+
+
+def batch(settling: Settling) -> str:
+    namespace = settling.journal.body.namespace
+    return settling.journal.cluster.get(Ref("v1", "ConfigMap", namespace, "settings"))["data"]["BATCH"]
+
+
+def test_every_point_is_in_the_record_and_the_end_follows_from_them(settling):
+    ending = settling.settle(Decision.ROLL_BACK, "a gate failed")
+    said = [event for event in settling.events if isinstance(event, Proved)]
+    assert (ending.state, ending.unproven, ending.verdict) == (State.RESTORED, [], Verdict.INCONCLUSIVE)
+    assert len(said) == 12 and batch(settling) == "8" and 0 < ending.restored_s <= ending.settled_s
+    assert [event.state for event in settling.events if isinstance(event, Changed)] == [State.RESTORING, State.RESTORED]
+    assert len([event for event in settling.events if isinstance(event, Restored)]) == 1
+
+
+def test_settling_again_changes_nothing_and_says_the_same(settling):
+    first = settling.settle(Decision.ROLL_BACK, "a gate failed")
+    version = settling.journal.live["metadata"]["resourceVersion"]
+    again = settling.settle(Decision.ROLL_BACK, "again")
+    assert (again.state, again.unproven) == (first.state, first.unproven)
+    assert settling.journal.live["metadata"]["resourceVersion"] == version
+
+
+def test_a_signal_does_not_stop_the_way_back(settling):
+    interrupt()
+    assert settling.settle(Decision.ROLL_BACK, "a signal").unproven == []
+    with pytest.raises(Interrupted):
+        check_interrupt()
+    forget_interrupt()
+    assert batch(settling) == "8"
+
+
+def test_the_way_back_outlasts_an_api_server_that_is_away(control_plane, settling):
+    settling.journal.cluster.timeout = 1
+    control_plane.freeze_api()
+    timer = threading.Timer(4, control_plane.thaw_api)
+    timer.start()
+    try:
+        ending = settling.settle(Decision.ROLL_BACK, "a gate failed")
+    finally:
+        timer.join()
+        settling.journal.cluster.timeout = 10
+    assert ending.unproven == [] and batch(settling) == "8"
+
+
+def test_an_unproven_end_is_unsafe_and_keeps_the_next_run_out(settling):
+    settling.journal.body.not_applicable.pop("function")
+    ending = settling.settle(Decision.ROLL_BACK, "a gate failed")
+    assert ending.verdict is Verdict.UNSAFE and any(line.startswith("function") for line in ending.unproven)
+    assert ending.state is State.RESTORING
+    with pytest.raises(Refused, match="RESTORING"):
+        Journal.open(settling.journal.cluster, settling.journal.ref.namespace, settling.journal.body)
+
+
+def test_who_lost_the_journal_stops_and_says_so(settling, cluster):
+    other = Journal.read(cluster, settling.journal.ref.namespace, LLAMA)
+    other.move(State.RESTORING, by="another")
+    ending = settling.settle(Decision.ROLL_BACK, "a gate failed")
+    assert not ending.safe and "LeaseLost" in ending.problems[0] and batch(settling) == "16"
+
+
+def test_who_lost_the_lease_writes_nothing(settling):
+    def lost() -> None:
+        raise LeaseLost("another's")
+
+    settling.guard = lost
+    assert not settling.settle(Decision.ROLL_BACK, "a gate failed").safe and batch(settling) == "16"
+
+
+def test_a_run_that_changed_nothing_ends_restored_without_asking_much(cluster, namespace, located):
+    events: list[object] = []
+    rollout = Rollout.open(cluster, located(), namespace, "run-a", emit=events.append)
+    ending = rollout.settle(Decision.ROLL_BACK, "preflight failed")
+    rollout.close(Verdict.INCONCLUSIVE)
+    assert (ending.state, ending.unproven) == (State.RESTORED, [])
+    assert ending.proofs["residue"].result is Proof.PROVEN
+    assert "INCONCLUSIVE" in describe(cluster, namespace)[0] and holder_of(cluster, namespace, LLAMA) == ""
+
+
+def test_certify_is_refused_where_its_objects_already_are(cluster, namespace, located):
+    meta = {"name": "llama", "namespace": namespace}
+    cluster.create({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"port": 80}]}})
+    with pytest.raises(BadInput, match=r"scenario.yaml:\d+:\d+: .* already holds service/llama"):
+        Rollout.open(cluster, located("certify"), namespace, "run-a", emit=lambda event: None)
+    assert holder_of(cluster, namespace, LLAMA) == ""
+
+
+def test_abort_finishes_a_dead_run_and_a_second_abort_only_says_so(settling, cluster, namespace):
+    told: list[str] = []
+    ending = abort(cluster, namespace, tell=told.append)
+    assert (ending.verdict, ending.unproven) == (Verdict.INCONCLUSIVE, []) and batch(settling) == "8"
+    assert abort(cluster, namespace, LLAMA, tell=told.append).verdict is Verdict.INCONCLUSIVE and "nothing to do" in told[-1]
+
+
+def test_abort_where_there_is_no_journal_is_bad_input(cluster, namespace):
+    with pytest.raises(BadInput, match="no journal of hotfire"):
+        abort(cluster, namespace, tell=lambda line: None)
+
+
+def test_the_journal_of_a_created_namespace_lies_at_home(cluster, namespace, located):
+    home = f"{namespace}-home"
+    cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": home}})
+    away = f"{namespace}-away"
+    scenario = located("certify")
+    rollout = Rollout.open(cluster, scenario, away, "run-a", emit=lambda event: None, home=home)
+    rollout.create_namespace()
+    assert rollout.journal.ref.name == f"hotfire-{away}-deployment-llama"
+    assert abort_finds(cluster, away) == "run-a"
+    rollout.lease.release()
+
+
+def abort_finds(cluster, namespace: str) -> str:
+    from hotfire.rollout.settle import _near_and_far
+
+    return next(one.body.run for one in _near_and_far(cluster, namespace) if one.body.namespace == namespace)
