@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hotfire.journal.store import Fingerprint, Stored, fingerprint, new_key
 from hotfire.kube.client import Cluster, NotFound, Object, Ref
-from hotfire.kube.pods import digests
+from hotfire.kube.pods import containers
 from hotfire.record.events import Snapshot as SnapshotEvent
 from hotfire.rollout.closure import closure
 from hotfire.rollout.may_differ import comparable
@@ -88,8 +88,8 @@ def running(cluster: Cluster, ref: Ref) -> Population | None:
 
 
 def images_of(pods: Sequence[Object]) -> set[str]:
-    """Digests of the images that these pods run, as the kubelet reports them."""
-    return {digest for pod in pods for digest in digests(pod).values() if digest}
+    """Digests of the images that these pods run, as the kubelet reports them; of an image that no registry gave, its id."""
+    return {one.digest or one.image_id for pod in pods for one in containers(pod)} - {""}
 
 
 def template_hash(found: Population) -> str:

@@ -154,12 +154,13 @@ def spoken(owner):
 
 def test_a_rollback_is_proven_and_the_owners_next_apply_has_nothing_to_do(cluster, place, owner, baseline, run):
     rollout = run(NEW)
-    rollout.arm(can_ask=True)
+    images = rollout.arm(can_ask=True).images
     rollout.apply()
     ready(cluster, place)
-    assert rollout.differences() == (5, [])
+    assert rollout.differences() == (5, []) and images and all(image.startswith("sha256:") for image in images)
     ending = rollout.settle(Decision.ROLL_BACK, "a test", probe=answers(cluster, place))
     assert (ending.state, ending.unproven) == (State.RESTORED, [])
+    assert {point for point, one in ending.proofs.items() if one.result is not Proof.PROVEN} == {"devices"}
     (diff, applied), still = spoken(owner)
     assert diff == (0, "") and still and applied[0] == 0
     assert [line for line in applied[1].splitlines() if not line.endswith(" unchanged")] == [ALWAYS]
