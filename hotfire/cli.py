@@ -94,7 +94,7 @@ def run_pytest(scenario: Path, options: dict[str, str | None], image: tuple[str,
     ]
     for plugin in PLUGINS:
         arguments += ["-p", plugin]
-    arguments += ["--alluredir", str(reports / ".allure"), "--hotfire-scenario", str(scenario)]
+    arguments += ["--hotfire-scenario", str(scenario)]
     arguments += ["--hotfire-reports", str(reports), "--hotfire-pointer", str(pointer)]
     for name, value in options.items():
         arguments += [f"--hotfire-{name}", value] if value else []

@@ -55,9 +55,7 @@ class Breach(HotfireError, AssertionError):
 class Unjudged(HotfireError):
     """The question could not be answered; the check becomes INVALID with this reason."""
 
-    def __init__(
-        self, message: str, *, reason: Reason, blame: Blame = Blame.HARNESS, details: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, message: str, *, reason: Reason, blame: Blame = Blame.HARNESS, details: Sequence[str] = ()) -> None:
         self.message, self.reason, self.blame, self.details = message, reason, blame, tuple(details)
         super().__init__("\n  ".join((message, *self.details)))
 

@@ -5,6 +5,7 @@ It holds no rules of its own: what counts is in gates/, what is done is in the p
 """
 
 import sys
+import tempfile
 
 import pytest
 
@@ -37,11 +38,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--hotfire-wait", metavar="DURATION", default="0s", help="how long to wait for the workload's lock")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "k8s: options of pytest-kubernetes (it does not register its own marker)")
     if config.getoption("--hotfire-scenario") is None:
         return
     refuse(config)
+    if getattr(config.option, "allure_report_dir", "") is None:  # allure-pytest listens only when it is given a folder
+        scratch = tempfile.TemporaryDirectory(prefix="hotfire-allure-")
+        config.add_cleanup(scratch.cleanup)
+        config.option.allure_report_dir = scratch.name
     from hotfire.plugin.session import Certification
 
     config.pluginmanager.register(Certification(config), "hotfire-certification")

@@ -7,16 +7,21 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import allure_commons
 import pytest
+from allure_commons.logger import AllureFileLogger
 
 from hotfire.check import ATTRIBUTE, CheckSpec, Findings, Running, catalogue, parameters, running
 from hotfire.errors import BadInput, Breach, HarnessError, Interrupted, Refused, Unjudged
-from hotfire.plugin.run import Run
-from hotfire.record.events import Judged, PlannedCheck, Stage
+from hotfire.kube.wait import interrupt, interrupted
+from hotfire.plugin.fixtures import Nouns
+from hotfire.plugin.run import ALLURE, Run, located
+from hotfire.record.events import Judged, PlannedCheck
 from hotfire.scenario.loader import load
 from hotfire.words import Blame, Outcome, Reason
 
 BLOCKING = ("test_10_preflight", "test_20_deploy", "test_30_scheduling", "test_40_startup")
+SETTLE = "test_90_settle"  # runs whatever came before it
 PARAMETER = {"slos": "slo", "faults": "fault", "injected": "secret", "candidate.serves": "service"}
 KEY = pytest.StashKey[str]()
 SPEC = pytest.StashKey[CheckSpec]()
@@ -33,8 +38,12 @@ class Certification:
         self.blocked_by = ""
         self.asked: dict[str, PlannedCheck] = {}
         self._signals: dict[int, Any] = {}
+        path, namespace = Path(config.getoption("--hotfire-scenario")), config.getoption("--hotfire-namespace")
         try:
-            self.located = load(Path(config.getoption("--hotfire-scenario")), config.getoption("--hotfire-namespace"))
+            if config.option.collectonly:  # a look at the checks needs no images
+                self.located = load(path, namespace)
+            else:
+                self.located = located(path, namespace, config.getoption("--hotfire-image"))
         except BadInput as bad:
             raise pytest.UsageError(*bad.lines) from None
 
@@ -57,14 +66,18 @@ class Certification:
         except Refused as refused:
             raise pytest.UsageError(str(refused)) from None
         self.asked = {planned.key: planned for planned in self.run.planned}
-        if hasattr(self.config.option, "allure_report_dir"):
-            self.config.option.allure_report_dir = str(self.run.folder / "allure-results")
+        if pointer := self.config.getoption("--hotfire-pointer"):
+            Path(pointer).write_text(str(self.run.folder), encoding="utf-8")
+        self.config.pluginmanager.register(Nouns(self.run), "hotfire-nouns")
+        session._fixturemanager.parsefactories(self.config.pluginmanager.get_plugin("hotfire-nouns"), "")
+        _write_allure_to(self.run.folder / ALLURE)
         for number in (signal.SIGINT, signal.SIGTERM):
             self._signals[number] = signal.signal(number, self._interrupted)
 
     def _interrupted(self, number: int, frame: object) -> None:
-        from hotfire.kube.wait import interrupt
-
+        """Only words are set here; whoever waits sees them within 250 ms."""
+        if self.run is not None:
+            self.run.signal = signal.Signals(number).name
         interrupt()
 
     # -- collection -----------------------------------------------------------------------------------------------
@@ -109,24 +122,23 @@ class Certification:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        from hotfire.kube.wait import interrupted
-
         run = self._opened()
         spec = item.stash[SPEC]
         if spec.suite != self.suite:
             self._stage(spec.suite)
-        if interrupted() and spec.suite != "test_90_settle":
+        if interrupted() and spec.suite != SETTLE:
             raise pytest.skip.Exception("blocked: a signal asked the run to stop", _use_item_location=True)
-        if self.blocked_by and spec.suite not in (self.blocked_by, "test_90_settle"):
+        if self.blocked_by and spec.suite not in (self.blocked_by, SETTLE):
             raise pytest.skip.Exception(f"blocked: {self.blocked_by} failed", _use_item_location=True)
-        run.check_lease()
+        if spec.suite != SETTLE:
+            run.check_lease()
 
     def _stage(self, suite: str) -> None:
         run = self._opened()
         if self.suite:
-            run.stage_ended(self.suite)
+            run.stage(self.suite, "ended")
         self.suite = suite
-        run.emit(Stage(suite=suite, phase="began"))
+        run.stage(suite, "began")
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -215,7 +227,6 @@ class Certification:
             report.longrepr = "\n  ".join((words, *judged.details, f"blame: {judged.blame}"))
             if hasattr(report, "wasxfail"):
                 del report.wasxfail
-        self._opened().tell(judged)
 
     # -- the end --------------------------------------------------------------------------------------------------
 
@@ -224,7 +235,7 @@ class Certification:
         if self.run is None:
             return
         if self.suite:
-            self.run.stage_ended(self.suite)
+            self.run.stage(self.suite, "ended")
         verdict = self.run.finish()
         for number, handler in self._signals.items():
             signal.signal(number, handler)
@@ -244,6 +255,15 @@ class Certification:
 def _plain(value: object) -> object:
     """What the record can hold of an asserted value."""
     return value if isinstance(value, str | int | float | bool | list | dict | None) else repr(value)
+
+
+def _write_allure_to(folder: Path) -> None:
+    """allure-pytest chose its folder before the run had one; its file logger is exchanged for one that writes there."""
+    folder.mkdir()
+    for name, logger in allure_commons.plugin_manager.list_name_plugin():
+        if isinstance(logger, AllureFileLogger):
+            allure_commons.plugin_manager.unregister(logger)
+            allure_commons.plugin_manager.register(AllureFileLogger(str(folder)), name)  # type: ignore[no-untyped-call]
 
 
 def _terminal_line() -> Any:

@@ -59,12 +59,15 @@ class Stand(Model):
     namespace: Name = Field(description="where the candidate goes")
     create: StrictBool = Field(False, description="the run creates the namespace and deletes it by UID")
     secrets_from: str | None = Field(None, description="the namespace from which Secrets named in `secrets` are copied")
+    home: Name | None = Field(None, description="create: where Lease and journal lie; secrets_from or default when absent")
     accelerators: Literal["real", "simulated", "none"] = Field("real", description="printed on every certificate")
 
     @model_validator(mode="after")
     def _created_needs_create(self) -> "Stand":
         if self.secrets_from and not self.create:
             raise ValueError("secrets_from needs create: true")
+        if self.home and not self.create:
+            raise ValueError("home needs create: true: else the namespace itself holds Lease and journal")
         return self
 
 

@@ -1,4 +1,4 @@
-"""A witness confirms what happened to this target in this window, and nothing else. Pods without kubelets: we write their status."""
+"""A witness confirms what happened to this target in this window, and nothing else. The pods' status is written here."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

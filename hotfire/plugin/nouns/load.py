@@ -1,0 +1,197 @@
+"""load: the declared traffic, look by look, and what the objectives come to under it."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from hotfire.check import Findings, saw
+from hotfire.errors import Unjudged
+from hotfire.gates.blame import Facts, attribute
+from hotfire.gates.statistics import Judgement, look_sizes
+from hotfire.kube.pods import condition, stamp
+from hotfire.load.plan import Plan, Prompt, draw, read_prompts
+from hotfire.load.run import Ended, LoadRun, Progress
+from hotfire.load.samples import Samples
+from hotfire.load.target import Target
+from hotfire.plugin.nouns.pods import CandidatePods
+from hotfire.plugin.run import Run
+from hotfire.record.events import Gated, Loaded, Marked
+from hotfire.report import objective
+from hotfire.scenario.lint import SLACK, first_look
+from hotfire.scenario.model import Load, Serves, Slo
+from hotfire.words import Blame, Gate, Outcome, Reason
+
+NAME = "objectives"
+TELL_EVERY = 5  # seconds between two live lines
+TIGHTEST = 0.05  # seconds; the client's own lateness is bounded by the tightest limit, but never by less
+
+
+def target_of(run: Run, asked: Load, *, max_age_s: float) -> Target:
+    """The first API that the candidate serves, as the load client is told of it."""
+    serves: Serves = run.scenario.candidate.serves[0]
+    limits = [slo.limit.value for slo in run.scenario.slos if not slo.limit.is_share]
+    api = serves.runtime if serves.runtime in ("ollama", "tgi") and serves.api == "chat" else serves.api
+    slots = asked.slots or max(1, round(SLACK * asked.arrivals.rate * asked.timeout + 0.5))
+    return Target(
+        run.url(serves), api, serves.model, timeout_s=asked.timeout, slots=slots, max_age_s=max_age_s,
+        scale_s=max(TIGHTEST, min(limits, default=1.0)),
+    )  # fmt: skip
+
+
+def plan_of(run: Run, asked: Load, folder: Path, looks: tuple[int, ...], *, seed: int, warm_up: int) -> Plan:
+    """Drawn into the load's folder. Without a prompts file it asks one fixed question."""
+    folder.mkdir(parents=True)
+    prompts = read_prompts(run.located.folder / asked.prompts) if asked.prompts else [Prompt("p1", "Say hello.")]
+    return draw(
+        folder / "plan.jsonl", asked.arrivals.text, prompts, looks, seed=seed, warm_up=warm_up, max_tokens=asked.max_tokens
+    )
+
+
+def headers_of(run: Run) -> dict[str, str]:
+    token = run.token()
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def loaded(run: Run, load: LoadRun, ended: Ended, name: str, look: int) -> Loaded:
+    """The event of a load that is over."""
+    folder = load.out.relative_to(run.folder)
+    return Loaded(
+        name=name, plan=f"{folder}/plan.jsonl", plan_digest=load.plan.digest, samples=f"{folder}/{ended.samples.name}",
+        samples_digest=ended.digest, look=look, arrivals=load.plan.header.arrivals, client=dict(ended.client),
+        window=(0.0, ended.seconds),
+    )  # fmt: skip
+
+
+class LoadNoun:
+    """The noun of suite 70. The load is carried at the first question; every further one is about the same samples."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.scenario = run, run.scenario
+        self.judgements: dict[str, Judgement | Unjudged] = {}
+        self._samples: Samples | None = None
+        self._client: dict[str, Any] = {}
+        self._requests, self._began = 0, 0.0
+
+    # -- the questions --------------------------------------------------------------------------------------------
+
+    def client_faults(self) -> Findings:
+        """Empty; raises Unjudged (CLIENT), with cause and remedy, when the client was the bottleneck."""
+        samples = self._carried()
+        saw("request", len(samples.counted(self._requests)), self._client, "sound")
+        if not self._client.get("sound"):
+            remedy = str(self._client.get("remedy", ""))
+            raise Unjudged(str(self._client.get("cause")), reason=Reason.CLIENT, details=[remedy] if remedy else [])
+        return Findings()
+
+    def unaccounted(self) -> Findings:
+        """Planned requests up to the last look without a sample."""
+        samples = self._carried()
+        saw("request", len(samples.counted(self._requests)), None, self._requests)
+        missing = samples.missing(self._requests)
+        return Findings([f"request {index} has no sample" for index in missing], f"{len(missing)} requests are unaccounted for")
+
+    def breaches(self, slo: Slo) -> Findings:
+        """Why the objective does not hold, by its bound; raises Unjudged when the samples cannot decide it."""
+        samples = self._carried()
+        saw("request", len(samples.counted(self._requests)), None, f"{slo.metric} {slo.statistic} {slo.limit.text}")
+        found = self.judgements[slo.id]
+        if isinstance(found, Unjudged):
+            raise found
+        if found.outcome is Outcome.PASS:
+            return Findings()
+        if found.outcome is not Outcome.FAIL:
+            raise Unjudged(found.detail, reason=found.reason or Reason.UNDECIDED)
+        blame, rule = self._blame(found.detail)
+        return Findings([found.detail, rule], found.detail, blame, found.observed, slo.limit.text)
+
+    def longest_silence(self) -> float:
+        """Seconds with requests in flight and no byte from the target."""
+        samples = self._carried()
+        seconds, at = samples.longest_silence()
+        saw("request", len(samples.counted(self._requests)), {"seconds": seconds, "at": at}, self.scenario.stall.max)
+        return seconds
+
+    # -- carrying it ----------------------------------------------------------------------------------------------
+
+    def _carried(self) -> Samples:
+        if self._samples is None:
+            self._carry()
+        if self._samples is None:
+            raise Unjudged("the load was not carried", reason=Reason.NO_DATA)
+        return self._samples
+
+    def _carry(self) -> None:
+        asked, run = self.scenario.load, self.run
+        if asked is None:
+            raise Unjudged("the scenario declares no load", reason=Reason.NO_DATA)
+        folder = run.folder / "load" / NAME
+        looks = look_sizes(first_look(self.scenario))
+        plan = plan_of(run, asked, folder, looks, seed=asked.seed, warm_up=asked.warm_up)
+        target = target_of(run, asked, max_age_s=self.scenario.reach.max_age)
+        self._began = time.time()
+        with LoadRun.start(plan, target, folder, headers=headers_of(run), on_tick=self._tick) as load:
+            look = self._looks(load, asked, looks)
+            ended = load.stop()
+            self._samples, self._client = load.samples(), dict(ended.client)
+            run.emit(loaded(run, load, ended, NAME, look))
+        self._requests = looks[look - 1]
+        self._judge(asked, look, ended.seconds, last=True)
+
+    def _looks(self, load: LoadRun, asked: Load, looks: tuple[int, ...]) -> int:
+        """Wait, judge, and go on while a required gate is undecided and none has failed; the number of the last look."""
+        look = 1
+        while True:
+            load.wait_look(look)
+            self._samples, self._requests = load.samples(), looks[look - 1]
+            self.run.emit(Marked(name=f"look {look}", load_time=round(load.now(), 3)))
+            self._judge(asked, look, load.now(), last=False)
+            required = [self.judgements[slo.id] for slo in self.scenario.slos if slo.gate is Gate.REQUIRED]
+            outcomes = [one.outcome if isinstance(one, Judgement) else Outcome.INVALID for one in required]
+            if look == len(looks) or Outcome.FAIL in outcomes or None not in outcomes:
+                return look
+            look = load.extend()
+
+    def _judge(self, asked: Load, look: int, until: float, *, last: bool) -> None:
+        """Every objective on the samples of this look. last: the final word on what is recorded."""
+        if self._samples is None:
+            return
+        gates = max(1, sum(slo.gate is Gate.REQUIRED for slo in self.scenario.slos))
+        for slo in self.scenario.slos:
+            gate = objective.describe(slo, asked, requests=self._requests, until=round(until, 6), required_gates=gates)
+            gate = json.loads(json.dumps(gate))  # as the record will hold it: judged again it must come to the same
+            try:
+                found: Judgement | Unjudged = objective.judge(self._samples, gate, look=look, last_look=last)
+            except Unjudged as unjudged:
+                found = unjudged
+            self.judgements[slo.id] = found
+            if last and isinstance(found, Judgement):
+                self.run.emit(
+                    Gated(
+                        check=f"load.slo[{slo.id}]", load=NAME, look=look, last_look=True, gate=gate,
+                        judgement=found.as_record(),
+                    )
+                )  # fmt: skip
+
+    def _tick(self, progress: Progress) -> None:
+        if round(progress.t) % TELL_EVERY == 0:
+            first = f", first token p50 {progress.ttft_p50_ms:.0f} ms" if progress.ttft_p50_ms is not None else ""
+            errors = f", {progress.failed} failed" if progress.failed else ""
+            self.run.tell(f"load: {progress.done} of {progress.planned} requests done, {progress.t:.0f} s{first}{errors}")
+
+    def _blame(self, detail: str) -> tuple[Blame, str]:
+        sound = bool(self._client.get("sound"))
+        return attribute(Facts(slo=detail, client_sound=sound, platform=tuple(self._platform())))
+
+    def _platform(self) -> list[str]:
+        """What the platform did to the candidate's pods since the load began."""
+        run = self.run
+        nodes = run.cluster.list("v1", "Node")
+        pods = CandidatePods(run.cluster, run.namespace, self.scenario.candidate.serves, self.scenario.scheduling).now()
+        lines = [line for pod in pods for line in Facts.of_pod(pod, self.scenario.scheduling, nodes).platform]
+        homes = {pod["spec"].get("nodeName") for pod in pods}
+        for node in nodes:
+            changed = condition(node, "Ready").get("lastTransitionTime")
+            if changed and node["metadata"]["name"] in homes and stamp(changed).timestamp() >= self._began:
+                lines.append(f"node {node['metadata']['name']} changed its readiness at {changed}, under the load")
+        return list(dict.fromkeys(lines))

@@ -1,0 +1,49 @@
+"""preflight: what can be known before anything is touched."""
+
+from hotfire.check import Findings, saw
+from hotfire.kube.client import Cluster, Object, Ref
+from hotfire.rollout.feasible import Room, gather, way_back, way_there
+from hotfire.rollout.owner import owner_of
+from hotfire.rollout.rights import missing, rights
+from hotfire.scenario.model import Located
+from hotfire.words import Blame
+
+
+class Preflight:
+    """The noun of suite 10."""
+
+    def __init__(self, cluster: Cluster, located: Located, namespace: str) -> None:
+        self.cluster, self.located, self.namespace = cluster, located, namespace
+
+    def missing_rights(self) -> Findings:
+        """Rights that the API server denies to this identity."""
+        wanted = rights(self.located)
+        denied = missing(self.cluster, self.namespace, wanted)
+        saw("right", len(wanted), [str(right) for right in wanted if right not in denied])
+        return Findings([f"{right} in {self.namespace} ({right.why})" for right in denied], blame=Blame.PLATFORM)
+
+    def _workloads(self) -> list[Object | None]:
+        refs = [Ref("apps/v1", serves.kind, self.namespace, serves.name) for serves in self.located.scenario.candidate.serves]
+        live = [self.cluster.find(ref) for ref in refs]
+        saw("workload", len(refs), {str(ref): "there" if obj else "absent" for ref, obj in zip(refs, live, strict=True)})
+        return live
+
+    def other_owners(self) -> Findings:
+        """Workloads that Helm, Argo CD or Flux deploys: they would re-apply theirs behind the run."""
+        owners = [(obj, owner_of(obj)) for obj in self._workloads() if obj is not None]
+        return Findings(
+            [f"{Ref.of(obj)} is deployed by {owner}: let its pipeline deploy" for obj, owner in owners if owner],
+            blame=Blame.PLATFORM,
+        )
+
+    def _room(self) -> Room:
+        self._workloads()
+        return gather(self.cluster, self.located, self.namespace)
+
+    def lacking_for_the_way_there(self) -> Findings:
+        """What nodes and quotas lack for the candidate; the sums are in the lines."""
+        return Findings(way_there(self._room()), blame=Blame.PLATFORM)
+
+    def lacking_for_the_way_back(self) -> Findings:
+        """What would keep the last known good from returning."""
+        return Findings(way_back(self._room()), blame=Blame.PLATFORM)

@@ -1,0 +1,76 @@
+"""rollout: the change itself, and whether what is there is what was asked for."""
+
+from hotfire.check import Findings, saw
+from hotfire.errors import Unjudged
+from hotfire.kube.client import Object
+from hotfire.kube.wait import Late, wait_for
+from hotfire.plugin.run import Run
+from hotfire.rollout.probes import probe_pod
+from hotfire.words import Blame, Reason
+
+PULL_WAIT = 60.0  # seconds for a kubelet to have tried
+REFUSED = ("unauthorized", "authentication required", "authorization failed", "denied", "no basic auth", "401", "403")
+
+
+class RolloutNoun:
+    """The noun of suite 20."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def apply(self) -> None:
+        """Store the way back, then deploy. Raises Breach when the server refuses an object."""
+        self.run.arm()
+        self.run.rollout.apply()
+
+    def differences(self) -> Findings:
+        """Where what is live is not what the manifests ask for."""
+        compared, lines = self.run.rollout.differences()
+        saw("object", compared, lines, "as a dry-run create of the manifests")
+        return Findings(lines, f"{len(lines)} differences in {compared} objects" if lines else "")
+
+    def images_pulled_without_secret(self) -> Findings:
+        """Serving images that a pod without any pull secret gets: the registry does not guard them."""
+        asked = self._images()
+        saw("image", len(asked), sorted(asked))
+        found = Findings(blame=Blame.PLATFORM)
+        for number, image in enumerate(sorted(asked)):
+            said = self._pull(image, number)
+            if not any(word in said for word in REFUSED):
+                found.append(f"{image}: {said}, a refusal is expected")
+                continue
+            saw("refused-pull", 1, {image: said})
+        return found
+
+    def _images(self) -> set[str]:
+        """Of the serving containers, as the live pods run them: each is pulled from somewhere."""
+        images: set[str] = set()
+        served = {(serves.kind, serves.name) for serves in self.run.scenario.candidate.serves}
+        for item in self.run.located.objects:
+            obj: Object = dict(item)
+            if (obj["kind"], obj["metadata"]["name"]) in served:
+                images |= {one["image"] for one in obj["spec"]["template"]["spec"]["containers"]}
+        return images
+
+    def _pull(self, image: str, number: int) -> str:
+        """What the kubelet said of it: a refusal, or that the image is there. Raises Unjudged when it said nothing."""
+        run = self.run
+        with probe_pod(run.cluster, run.namespace, run.anchor, f"pull-{number}", image=image, always_pull=True) as probe:
+            try:
+                return wait_for(
+                    run.cluster, f"the kubelet tried to pull {image}", "v1", "Pod", run.namespace,
+                    fields=f"metadata.name={probe.name}", until=_tried, deadline_s=PULL_WAIT,
+                )  # fmt: skip
+            except Late as late:
+                raise Unjudged(str(late), reason=Reason.TIMEOUT, blame=Blame.PLATFORM) from None
+
+
+def _tried(objects: dict[str, Object]) -> str | None:
+    for pod in objects.values():
+        for status in (pod.get("status") or {}).get("containerStatuses") or ():
+            waiting = status.get("state", {}).get("waiting") or {}
+            if waiting.get("reason") == "ErrImagePull":  # the back-off after it no longer says why
+                return " ".join(str(waiting.get("message", "")).split())
+            if status.get("imageID"):
+                return f"pulled as {status['imageID']}"
+    return None

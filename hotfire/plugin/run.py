@@ -1,0 +1,411 @@
+"""One run from `open` to `closed`: what the session and the nouns hold on to. It carries out, it judges nothing itself."""
+
+import base64
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from hotfire import __version__
+from hotfire.check import catalogue, plan
+from hotfire.errors import BadInput, Breach, HarnessError, HotfireError
+from hotfire.gates.certified import objections
+from hotfire.gates.decision import Ending, decide, verdict
+from hotfire.journal.journal import Journal
+from hotfire.kube.bundle import collect
+from hotfire.kube.client import ApiError, Cluster, Object, Ref
+from hotfire.kube.wait import interrupted, shielded
+from hotfire.record.events import Closed, Concluded, Decided, Event, Judged, Opened, Planned, Signalled, Stage, Told
+from hotfire.record.redactor import Redactor
+from hotfire.record.writer import Recorder
+from hotfire.report import live, write_all
+from hotfire.rollout.ask import through_api_server
+from hotfire.rollout.reach import extra_service, node_url
+from hotfire.rollout.rights import missing, rights
+from hotfire.rollout.rollout import Rollout
+from hotfire.rollout.settle import Ending as Settlement
+from hotfire.rollout.snapshot import take
+from hotfire.runtimes.client import RuntimeClient
+from hotfire.scenario.digest import candidate_digest
+from hotfire.scenario.images import with_images
+from hotfire.scenario.lint import lint
+from hotfire.scenario.loader import load
+from hotfire.scenario.model import Located, PullSecret, Serves
+from hotfire.scenario.units import parse_duration
+from hotfire.stand.kubeconfig import UserStand, resolve
+from hotfire.words import Decision, Gate, Mode, Verdict
+
+Tell = Callable[[str], None]
+ALLURE = "allure-results"
+DOCKER = ".dockerconfigjson"  # the key of a pull secret
+SHORT = 8  # characters: a shorter value of a key that nobody named is no secret worth a search
+NAME = 40  # characters of the scenario's name in a run id, which must be a label's value
+
+
+def located(path: Path, namespace: str | None, images: list[str]) -> Located:
+    """The scenario, whole and fit for a run; needs no cluster. Raises BadInput with every line that is wrong."""
+    if wrong := [pair for pair in images if "=" not in pair]:
+        raise BadInput(*(f"--image {pair}: NAME=REF is expected" for pair in wrong))
+    found = load(path, namespace)
+    if lines := lint(found):
+        raise BadInput(*lines)
+    return with_images(found, dict(pair.split("=", 1) for pair in images))
+
+
+class Run:
+    """folder: where everything of it is written; planned: every check, asked or not."""
+
+    def __init__(self, located: Located, cluster: Cluster, redactor: Redactor, name: str, folder: Path, tell: Tell) -> None:
+        self.located, self.scenario, self.cluster, self.redactor = located, located.scenario, cluster, redactor
+        self.namespace, self.name, self.folder, self._tell = located.scenario.stand.namespace, name, folder, tell
+        self.planned = plan(catalogue(), self.scenario)
+        self.ending: Settlement | None = None
+        self.settling_s = 0.0
+        self.signal = ""
+        self._reach: dict[Serves, str] = {}
+        self._recorder: Recorder | None = None
+        self._rollout: Rollout | None = None
+        self._verdict: Verdict | None = None
+
+    # -- open -----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(
+        cls, located: Located, *, kubeconfig: str | None, context: str | None, reports: Path, wait: str, tell: Tell
+    ) -> Self:
+        """Reach, rights, namespace, Secrets, certificate, lock; then the record. Nothing is changed in the cluster but
+        the Lease and the journal. Raises BadInput and Refused, and leaves nothing behind then."""
+        scenario = located.scenario
+        stand = scenario.stand
+        digest = candidate_digest(located)
+        certified(located, digest)
+        wait_s = _duration("--wait", wait)
+        user = resolve(kubeconfig or _beside(located, stand.kubeconfig), context or stand.context, stand.namespace,
+                       create=stand.create)  # fmt: skip
+        _permitted(user, located)
+        redactor = Redactor()
+        learn(user.cluster, located, redactor)
+        name = f"{scenario.name[:NAME].rstrip('-')}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        folder = _folder(reports, name)
+        run = cls(located, user.cluster, redactor, name, folder, tell)
+        try:
+            run._rollout = Rollout.open(
+                user.cluster, located, stand.namespace, name, emit=run.emit, wait_s=wait_s, home=_home(located)
+            )
+        except BaseException:
+            folder.rmdir()
+            raise
+        run._begin(user, digest)
+        return run
+
+    def _begin(self, user: UserStand, digest: str) -> None:
+        scenario, cluster = self.scenario, user.cluster
+        baseline = "absent" if user.found is None and scenario.stand.create else take(cluster, self.located, self.namespace)
+        self._recorder = Recorder(self.folder / "record.jsonl", self.redactor)
+        self._recorder.listen(lambda entry: [self._tell(line) for line in live.lines(entry.event)])
+        self.emit(
+            Opened(
+                run=self.name, scenario=scenario.name, about=scenario.about, mode=scenario.mode,
+                scenario_digest=self.located.digest, candidate_digest=digest,
+                baseline=baseline if isinstance(baseline, str) else baseline.baseline,
+                accelerators=scenario.stand.accelerators,
+                stand=f"Kubernetes {cluster.version}, context {cluster.context}, namespace {self.namespace}",
+                way_back=self.rollout.executor.way_back, users=scenario.users, certified=scenario.certified,
+                version=__version__,
+            )
+        )  # fmt: skip
+        self.emit(Planned(checks=self.planned))
+
+    @property
+    def rollout(self) -> Rollout:
+        if self._rollout is None:
+            raise HarnessError("the run holds no lock")
+        return self._rollout
+
+    @property
+    def recorder(self) -> Recorder:
+        if self._recorder is None:
+            raise HarnessError("the run has no record yet")
+        return self._recorder
+
+    @property
+    def anchor(self) -> Object:
+        """What the run's own objects belong to."""
+        if self.rollout.anchor is None:
+            raise HarnessError("nothing is made before the way back is stored")
+        return self.rollout.anchor
+
+    # -- while it goes --------------------------------------------------------------------------------------------
+
+    def emit(self, event: Event) -> None:
+        """Into the record."""
+        self.recorder.emit(event)
+
+    def tell(self, line: str) -> None:
+        """A line for people that the record does not need (progress)."""
+        self._tell(self.redactor.text(line))
+
+    def check_lease(self) -> None:
+        """Raises LeaseLost once the workload is another's."""
+        self.rollout.lease.guard()
+
+    def stage(self, suite: str, phase: str) -> None:
+        """A suite begins or ends; at its end the record's head goes into the journal."""
+        self.emit(Stage.model_validate({"suite": suite, "phase": phase}))
+        if phase == "ended":
+            self.anchor_head()
+
+    def anchor_head(self) -> None:
+        """Through a journal that cannot be written now: then the verdict says that the record is not anchored."""
+        try:
+            with shielded():
+                self.rollout.anchor_head(self.recorder.head)
+        except HarnessError as error:
+            self.emit(Told(line=f"the record could not be anchored: {error}"))
+
+    def arm(self) -> None:
+        """Store the way back in the cluster, then open the run's own way to the candidate."""
+        if self.scenario.stand.create:
+            self.rollout.create_namespace()
+        self.rollout.arm(can_ask=self._baseline_answers())
+        for secret in _copied(self.cluster, self.located):
+            self.rollout.add(secret)
+        for serves in self.scenario.candidate.serves:
+            if self.scenario.reach.via == "nodeport":
+                extra = extra_service(self.cluster, self.located, self.namespace, self.name, serves)
+                scheme = "https" if self.scenario.reach.tls else "http"
+                self._reach[serves] = node_url(self.cluster, self.rollout.add(extra), scheme)
+
+    def _baseline_answers(self) -> bool:
+        """What does not answer before the change cannot be asked to answer after it."""
+        try:
+            through_api_server(self.rollout.journal)()
+        except (Breach, ApiError):
+            return False
+        return True
+
+    def url(self, serves: Serves) -> str:
+        """Where requests for this API go: scheme, host and port."""
+        if self.scenario.reach.url:
+            return self.scenario.reach.url.rstrip("/")
+        if serves not in self._reach:
+            raise HarnessError(f"there is no way to {serves.service} before the deploy")
+        return self._reach[serves]
+
+    def token(self) -> str | None:
+        """The key that requests carry."""
+        auth = self.scenario.reach.auth
+        if auth is None:
+            return None
+        name, _, key = auth.secret.partition("/")
+        return secret_values(self.cluster, _secrets_in(self.located), name).get(key)
+
+    def client(self, serves: Serves) -> RuntimeClient:
+        """Asks one API as its users do."""
+        timeout = self.scenario.behaviour.timeout
+        return RuntimeClient(
+            self.url(serves), serves.runtime, serves.model, api=serves.api, timeout=timeout, token=self.token()
+        )
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def settle(self) -> Settlement:
+        """Decide from the record so far, carry it out, prove it. Once; what it came to is kept."""
+        if self.ending is None:
+            with shielded():
+                self.ending = self._settle()
+        return self.ending
+
+    def _settle(self) -> Settlement:
+        if interrupted():
+            self.emit(Signalled(signal=self.signal or "signal"))
+        self.anchor_head()
+        decision, because = decide(self.recorder.entries)
+        if decision is Decision.ROLL_BACK and self.rollout.anchor is not None:
+            bundle = collect(self.cluster, self.namespace, self.folder / "bundle", self.redactor.text)
+            self.emit(Told(line=f"bundle: {bundle}"))
+        self.emit(Decided(decision=decision, because=because))
+        began = time.monotonic()
+        journal: Journal = self.rollout.journal
+        ask = through_api_server(journal) if self.scenario.reach.via == "nodeport" else self._ask_by_url
+        ending = self.rollout.settle(decision, because[0], self.recorder.head, probe=ask, new_probe=ask)
+        self.settling_s = time.monotonic() - began
+        return ending
+
+    def _ask_by_url(self) -> str:
+        """As users do. Raises Breach with the first API that does not answer whole."""
+        said = []
+        for serves in self.scenario.candidate.serves:
+            client = self.client(serves)
+            if serves.api == "embeddings":
+                client.embed(["Say hello."])
+                said.append(f"{serves.service} embeds")
+                continue
+            answer = client.complete("Say hello.", max_tokens=4)
+            if not answer.ok:
+                raise Breach(f"{serves.service} does not answer: {answer.error}")
+            said.append(f"{serves.service} answers {answer.text[:40]!r}")
+        return "; ".join(said)
+
+    def finish(self) -> Verdict:
+        """Settle if no test did, conclude, close the record, free the lock, write the reports."""
+        with shielded():
+            self.settle()
+            self.anchor_head()
+            entries = self.recorder.entries
+            reached, because = verdict(entries, Ending.of(entries, closing=True))
+            self.emit(Concluded(verdict=reached, because=because))
+            try:
+                self.rollout.close(reached)
+            except HarnessError as error:
+                self.emit(Told(line=f"the tombstone could not be written: {error}"))
+            self.emit(Closed())
+            self._verdict = self._report(reached)
+        return self._verdict
+
+    def _report(self, reached: Verdict) -> Verdict:
+        try:
+            return write_all(self.folder, self.redactor).verdict
+        except HotfireError as error:  # without its reports a GO is no proof of anything
+            self.tell(f"the reports are not whole: {error}")
+            return Verdict.UNSAFE if reached is Verdict.GO else reached
+
+    def summary(self) -> list[str]:
+        """The last lines."""
+        judged = [event for event in (entry.event for entry in self.recorder.entries) if isinstance(event, Judged)]
+        lines = [f"{self._verdict or 'no verdict'}: {len(judged)} outcomes, {self.folder / 'certificate.html'}"]
+        return [self.redactor.text(line) for line in lines]
+
+
+# -- what `open` looks at ---------------------------------------------------------------------------------------------
+
+
+def certified(located: Located, digest: str) -> None:
+    """Raises BadInput when a promote relies on a certificate that does not hold for it."""
+    scenario = located.scenario
+    if scenario.mode is not Mode.PROMOTE or scenario.certified == "none":
+        return
+    path = located.folder / scenario.certified
+    objectives = [
+        {"id": slo.id, "metric": slo.metric, "statistic": slo.statistic, "limit": slo.limit.value, "confidence": slo.confidence}
+        for slo in scenario.slos
+        if slo.gate is Gate.REQUIRED
+    ]
+    certificate = json.loads(path.read_text(encoding="utf-8"))
+    against = objections(
+        certificate, candidate_digest=digest, accelerators=scenario.stand.accelerators,
+        objectives=objectives, within_s=scenario.certified_within, age_s=_age(certificate),
+    )  # fmt: skip
+    if against:
+        raise BadInput(*(f"{located.where('certified')}: {path}: {line}" for line in against))
+
+
+def _age(certificate: Mapping[str, Any]) -> float | None:
+    try:
+        return (datetime.now(UTC) - datetime.fromisoformat(str(certificate.get("ended")))).total_seconds()
+    except (ValueError, TypeError):
+        return None
+
+
+def learn(cluster: Cluster, located: Located, redactor: Redactor) -> None:
+    """Teach the redactor every value that must never be written. Raises BadInput for a Secret or a key that is missing."""
+    scenario, namespace = located.scenario, _secrets_in(located)
+    wrong = []
+    for index, item in enumerate(scenario.secrets):
+        name, key = (item.pull, DOCKER) if isinstance(item, PullSecret) else (item.name, item.key)
+        values = _written(located, name) or secret_values(cluster, namespace, name)
+        if key not in values:
+            seen = f"has no key {key}" if values else "is not there"
+            wrong.append(
+                f"{located.where('secrets', index)}: Secret {name} in {namespace} {seen}, a Secret with it is expected"
+            )
+        for known, value in values.items():
+            if known == key or len(value.strip()) >= SHORT:
+                redactor.add(f"{name}/{known}", value)
+    if scenario.reach.auth is not None:
+        name, _, key = scenario.reach.auth.secret.partition("/")
+        values = _written(located, name) or secret_values(cluster, namespace, name)
+        if key not in values:
+            where = located.where("reach", "auth", "secret")
+            wrong.append(f"{where}: Secret {name} in {namespace} has no key {key}, the key that requests carry is expected")
+        else:
+            redactor.add(f"{name}/{key}", values[key])
+    if wrong:
+        raise BadInput(*wrong)
+
+
+def secret_values(cluster: Cluster, namespace: str, name: str) -> dict[str, str]:
+    """Key -> value of a Secret, decoded; empty when there is none."""
+    live = cluster.find(Ref("v1", "Secret", namespace, name))
+    data: Mapping[str, str] = (live or {}).get("data") or {}
+    return {key: base64.b64decode(value).decode("utf-8", "replace") for key, value in data.items()}
+
+
+def _written(located: Located, name: str) -> dict[str, str]:
+    """The values of a Secret that the manifests bring themselves."""
+    for obj in located.objects:
+        found: Any = obj
+        if (found["kind"], found["metadata"]["name"]) == ("Secret", name):
+            data = {key: base64.b64decode(value).decode("utf-8", "replace") for key, value in (found.get("data") or {}).items()}
+            return data | dict(found.get("stringData") or {})
+    return {}
+
+
+def _copied(cluster: Cluster, located: Located) -> list[Object]:
+    """The Secrets that a namespace of the run's own gets from `secrets_from`."""
+    scenario = located.scenario
+    if not scenario.stand.secrets_from:
+        return []
+    names = dict.fromkeys([*scenario.pulls, *(item.name for item in scenario.injected)])
+    if scenario.reach.auth is not None:
+        names |= {scenario.reach.auth.secret.partition("/")[0]: None}
+    made = []
+    for name in names:
+        if not _written(located, name):
+            live = cluster.get(Ref("v1", "Secret", scenario.stand.secrets_from, name))
+            meta = {"name": name, "namespace": scenario.stand.namespace}
+            made.append({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": live["type"], "data": live["data"]})
+    return made
+
+
+def _secrets_in(located: Located) -> str:
+    stand = located.scenario.stand
+    return stand.secrets_from or stand.namespace
+
+
+def _home(located: Located) -> str:
+    """Where Lease and journal lie: not in a namespace that goes with the run."""
+    stand = located.scenario.stand
+    return (stand.home or stand.secrets_from or "default") if stand.create else stand.namespace
+
+
+def _permitted(user: UserStand, located: Located) -> None:
+    denied = missing(user.cluster, user.namespace, rights(located))
+    if denied:
+        where = f"namespace {user.namespace} (context {user.cluster.context})"
+        raise BadInput(*(f"{where}: not allowed to {right} ({right.why}): give the run's identity this right"
+                         for right in denied))  # fmt: skip
+
+
+def _folder(reports: Path, name: str) -> Path:
+    folder = reports / name
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise BadInput(f"--reports {reports}: {error.strerror}, a folder that can be written is expected") from None
+    return folder
+
+
+def _beside(located: Located, kubeconfig: str | None) -> str | None:
+    """A path in a scenario is relative to its file."""
+    return None if kubeconfig is None else str(located.folder / Path(kubeconfig).expanduser())
+
+
+def _duration(option: str, text: str) -> float:
+    with suppress(ValueError):
+        return parse_duration(text)
+    raise BadInput(f"{option} {text!r}: no duration, a number with a unit is expected, such as 30s or 15m")
