@@ -104,7 +104,8 @@ def _env() -> Mapping[str, str]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file, waiting for whoever has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -115,7 +116,7 @@ def build(component: Component, say: Say) -> Path:
     """The component's folder, built now if it is not there. HarnessError with the end of Go's output."""
     if _whole(component):
         return component.folder
-    with _locked(component.folder.parent / f"{component.name}.lock"):
+    with locked(component.folder.parent / f"{component.name}.lock"):
         if _whole(component):
             return component.folder
         program, began = go(say), time.monotonic()
