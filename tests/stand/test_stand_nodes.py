@@ -1,7 +1,5 @@
 """The embedded stand as its users see it: nodes, devices, registry, network. The observer is /proc and the API."""
 
-import base64
-import json
 import subprocess
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from hotfire.kube.client import Cluster, Object, Ref
 from hotfire.stand.embedded import cgroups, pause, plan
 from hotfire.stand.embedded.lifecycle import Running
 from hotfire.stand.embedded.patience import until
+from hotfire.stand.images import pull_secret, push_layout
 
 TOLERATION = {"key": "ai.workload", "value": "inference", "effect": "NoSchedule"}
 
@@ -110,17 +109,8 @@ def private_image(embedded: Running, tmp_path_factory: pytest.TempPathFactory) -
     folder = archive.parent / "layout"
     folder.mkdir()
     subprocess.run(["tar", "-xf", str(archive), "-C", str(folder)], check=True)
-    manifest_digest = json.loads((folder / "index.json").read_text())["manifests"][0]["digest"]
-    manifest = (folder / "blobs" / manifest_digest.replace(":", "/")).read_bytes()
-    registry = embedded.registry
-    with httpx.Client(base_url=f"http://{registry.address}", auth=(registry.user, registry.password)) as http:
-        for blob in [json.loads(manifest)["config"], *json.loads(manifest)["layers"]]:
-            where = httpx.URL(http.post("/v2/private/pause/blobs/uploads/").headers["location"])
-            content = (folder / "blobs" / blob["digest"].replace(":", "/")).read_bytes()
-            assert http.put(where.copy_add_param("digest", blob["digest"]), content=content).status_code == 201
-        kind = {"content-type": json.loads(manifest)["mediaType"]}
-        assert http.put("/v2/private/pause/manifests/1", content=manifest, headers=kind).status_code == 201
-    return f"{registry.address}/private/pause:1"
+    push_layout(embedded.registry, folder, "private/pause", "1")
+    return f"{embedded.registry.address}/private/pause:1"
 
 
 def test_the_registry_refuses_whoever_has_no_password(embedded: Running, private_image: str) -> None:
@@ -144,13 +134,9 @@ def test_a_kubelet_is_refused_an_image_without_a_secret(cluster: Cluster, namesp
 def test_a_kubelet_pulls_with_the_imagepullsecret(
     embedded: Running, cluster: Cluster, namespace: Object, private_image: str
 ) -> None:
-    registry = embedded.registry
-    auth = base64.b64encode(f"{registry.user}:{registry.password}".encode()).decode()
-    config = json.dumps({"auths": {registry.address: {"auth": auth}}})
-    meta = {"name": "regcred", "namespace": namespace["metadata"]["name"]}
-    kind = "kubernetes.io/dockerconfigjson"
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": kind}
-    cluster.create({**secret, "stringData": {".dockerconfigjson": config}})
+    secret = pull_secret(embedded.registry, "regcred")
+    secret["metadata"]["namespace"] = namespace["metadata"]["name"]
+    cluster.create(secret)
     live = running(cluster, pod(namespace, image=private_image, imagePullSecrets=[{"name": "regcred"}]))
     assert "/private/pause@sha256:" in live["status"]["containerStatuses"][0]["imageID"]
 
