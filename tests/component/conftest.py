@@ -1,142 +1,20 @@
-"""A real API server over a real etcd, alone: no controllers, no nodes. It speaks on 127.0.0.1 and dies with the session."""
+"""The one control plane of the session, its people, and a namespace for each test."""
 
-import json
-import signal
-import socket
-import subprocess
-import sys
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator
 
-import httpx
 import pytest
 
-from hotfire.kube.client import Cluster, Object
-from hotfire.kube.wait import forget_interrupt, pause
-from hotfire.stand.embedded import build
-from hotfire.stand.embedded.pki import Authority
+from hotfire.kube.client import Cluster
+from hotfire.kube.wait import forget_interrupt
+from tests.control_plane import ControlPlane, share
+from tests.planted_run import ground
 
-PEOPLE = {"admin": "system:masters", "reader": "readers"}  # user -> group; the password is the user's name
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+__all__ = ("ground",)
 
 
-@dataclass
-class ControlPlane:
-    """etcd and kube-apiserver as children of the test process."""
-
-    folder: Path
-    binaries: Mapping[str, Path]
-    port: int = field(default_factory=free_port)
-    children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-
-    def start(self) -> None:
-        authority = Authority(self.folder / "pki")
-        self.serving = authority.issue("apiserver", "apiserver", serves=["127.0.0.1", "localhost"])
-        self.authority, self.key = authority.file, authority.service_account_key()
-        tokens = [f"{user},{user},{user},{group}" for user, group in PEOPLE.items()]
-        (self.folder / "tokens.csv").write_text("\n".join(tokens) + "\n")
-        client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-        self.etcd = client
-        self.run(
-            "etcd", f"--data-dir={self.folder}/etcd", "--unsafe-no-fsync", f"--listen-client-urls={client}",
-            f"--advertise-client-urls={client}", f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}",
-            f"--initial-cluster=default={peer}", "--log-level=warn",
-        )  # fmt: skip
-        self.start_api()
-
-    def start_api(self) -> None:
-        self.run(
-            "kube-apiserver", f"--etcd-servers={self.etcd}", "--bind-address=127.0.0.1", f"--secure-port={self.port}",
-            f"--tls-cert-file={self.serving.cert}", f"--tls-private-key-file={self.serving.key}",
-            f"--token-auth-file={self.folder}/tokens.csv", "--authorization-mode=RBAC", "--anonymous-auth=false",
-            "--service-cluster-ip-range=198.19.0.0/24", "--endpoint-reconciler-type=none", "--profiling=false",
-            f"--service-account-key-file={self.key}", f"--service-account-signing-key-file={self.key}",
-            "--service-account-issuer=https://kubernetes.default.svc", "--disable-admission-plugins=ServiceAccount",
-            "--max-requests-inflight=400",
-        )  # fmt: skip
-
-    def run(self, name: str, *arguments: str) -> None:
-        with (self.folder / f"{name}.log").open("ab") as log:
-            argv = [str(self.binaries[name]), *arguments]
-            self.children[name] = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-
-    def kill_api(self) -> None:
-        self.children["kube-apiserver"].send_signal(signal.SIGKILL)
-        self.children["kube-apiserver"].wait()
-
-    def freeze_api(self) -> None:
-        self.children["kube-apiserver"].send_signal(signal.SIGSTOP)
-
-    def thaw_api(self) -> None:
-        self.children["kube-apiserver"].send_signal(signal.SIGCONT)
-
-    def compact(self) -> None:
-        """Move etcd on by one revision and forget all before it."""
-        put = httpx.post(f"{self.etcd}/v3/kv/put", json={"key": "aGY=", "value": ""}).raise_for_status().json()
-        body = {"revision": put["header"]["revision"], "physical": True}
-        httpx.post(f"{self.etcd}/v3/kv/compaction", json=body).raise_for_status()
-
-    def wait_ready(self, within: float = 60) -> Cluster:
-        """The admin's client once the server says it is ready."""
-        for _ in range(int(within / 0.2)):
-            try:
-                cluster = Cluster.connect(str(self.kubeconfig("admin")), timeout=1)
-                if cluster.text("GET", "/readyz", timeout=1) == "ok":
-                    cluster.timeout = 10
-                    return cluster
-            except Exception as error:  # noqa: BLE001 - whatever it is, the log says more
-                seen = error
-            pause(0.2)
-        raise AssertionError(f"{seen}\n{(self.folder / 'kube-apiserver.log').read_text()[-3000:]}")
-
-    def kubeconfig(self, user: str) -> Path:
-        path = self.folder / f"{user}.kubeconfig"
-        document: Object = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": user,
-            "clusters": [
-                {
-                    "name": "here",
-                    "cluster": {"server": f"https://127.0.0.1:{self.port}", "certificate-authority": str(self.authority)},
-                }
-            ],
-            "users": [{"name": user, "user": {"token": user}}],
-            "contexts": [{"name": user, "context": {"cluster": "here", "user": user, "namespace": "default"}}],
-        }
-        path.write_text(json.dumps(document))
-        path.chmod(0o600)
-        return path
-
-    def stop(self) -> None:
-        for child in self.children.values():
-            child.kill()
-            child.wait()
-
-
-def binaries() -> Mapping[str, Path]:
-    """The stand's own etcd and kube-apiserver, built on first use."""
-    needed = [component for component in build.COMPONENTS if component.name in ("etcd", "kubernetes")]
-    return {use: build.build(part, sys.stderr.write) / file for part in needed for use, file in part.binaries.items()}
-
-
-@pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    folder = tmp_path_factory.mktemp("control-plane")
-    plane = ControlPlane(folder, binaries())
-    try:
-        plane.start()
-        plane.wait_ready()
-        yield plane
-    finally:
-        plane.stop()
+def pytest_configure(config: pytest.Config) -> None:
+    share(config)
 
 
 @pytest.fixture(scope="session")
