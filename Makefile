@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: setup packages demo test lint unit component stand-tests checks lock bench-stand bench-load bench-statistics
+.PHONY: setup packages built demo test lint unit component stand-tests checks lock bench-stand bench-load bench-statistics
 
 setup: packages $(READY)
 
@@ -18,10 +18,13 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+built: setup
+	@$(BIN)/hotfire stand build
+
 demo: setup
 	@$(BIN)/hotfire demo $(if $(KEEP),--keep)
 
-test: setup lint
+test: setup lint built
 	@$(BIN)/python -m pytest tests
 
 lint: $(READY)
@@ -32,17 +35,17 @@ lint: $(READY)
 	@$(BIN)/python -m hotfire.check --check
 	@$(BIN)/python -m hotfire.scenario --check
 
-unit component: setup
+unit component: built
 	@$(BIN)/python -m pytest tests/$@
 
-stand-tests: setup
+stand-tests: built
 	@$(BIN)/python -m pytest tests/stand
 
 checks: $(READY)
 	@$(BIN)/python -m hotfire.check
 	@$(BIN)/python -m hotfire.scenario
 
-bench-stand bench-load bench-statistics: setup
+bench-stand bench-load bench-statistics: built
 	@$(BIN)/python bench/$(@:bench-%=%).py
 
 lock:

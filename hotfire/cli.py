@@ -87,9 +87,8 @@ def run_pytest(scenario: Path, options: dict[str, str | None], image: tuple[str,
         str(folder / "pytest.ini"),
         "--rootdir",
         str(folder),
-        "-q",
-        "--no-header",
-        "--tb=no",
+        "-p",
+        "no:terminal",  # the run says what it does, line by line
         "--capture=fd",
     ]
     for plugin in PLUGINS:
@@ -101,6 +100,8 @@ def run_pytest(scenario: Path, options: dict[str, str | None], image: tuple[str,
     for pair in image:
         arguments += ["--hotfire-image", pair]
     code = int(pytest.main([*arguments, str(folder)]))
+    if code == USAGE:
+        return code
     try:
         verdict = json.loads((Path(pointer.read_text()) / "verdict.json").read_text())
     except (OSError, ValueError):

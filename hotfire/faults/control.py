@@ -16,6 +16,7 @@ from hotfire.words import Reason
 
 READY_S, HIT_S, SETTLE_S = 40.0, 40.0, 1.5  # seconds for the decoy to run, to be hit, and for a late effect to show
 LIMIT = "64Mi"
+LARGE = "x=$(head -c 8000000 /dev/zero | tr '\\0' x); sleep 300 & wait"  # PID 1 holds 8 MB: the hogs are sized by it
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ def misaim(cluster: Cluster, anchor: Object, family: Family, target: Target, pod
     with probe_pod(
         cluster, target.namespace, anchor, f"control-{name}", image=image, nodes=[target.node], pull_secrets=pulls,
         tolerations=spec.get("tolerations") or (), memory=LIMIT,
+        command=["sh", "-c", LARGE],
     ) as decoy:  # fmt: skip
         try:
             live = wait_for(

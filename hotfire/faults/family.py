@@ -67,6 +67,9 @@ class Family(Protocol):
     def witness(self, cluster: Cluster, target: Target, since: datetime) -> Sighting:
         """Look once, by other eyes than the injector's. `since`: server time just before the injection."""
 
+    def undone(self, cluster: Cluster, target: Target) -> str:
+        """How it was seen that nothing of the injection is left; empty while something is, or nobody can say."""
+
 
 def stamp(text: str | None) -> datetime | None:
     """RFC 3339 as Kubernetes writes it."""

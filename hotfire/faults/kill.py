@@ -36,3 +36,10 @@ class KillOnePod:
         at, meta = min(new, key=lambda pair: pair[0])
         lines = (f"uid {target.uid} is gone", f"{meta['name']} ({meta['uid']}) was created by the same controller")
         return Sighting(Effect.CONFIRMED, at, lines, {"successor": meta["name"], "successor_uid": meta["uid"]})
+
+    def undone(self, cluster: Cluster, target: Target) -> str:
+        """Nothing stays behind of a deletion: the pod is gone, or was never deleted."""
+        pod = cluster.find(Ref("v1", "Pod", target.namespace, target.pod))
+        if pod is None or pod["metadata"]["uid"] != target.uid:
+            return f"{target.pod} ({target.uid}) is gone, nothing else was touched"
+        return "" if pod["metadata"].get("deletionTimestamp") else f"{target.pod} was never deleted"

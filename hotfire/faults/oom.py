@@ -1,8 +1,10 @@
-"""oom: one container. A hog inside the target container takes memory up to the container's own limit.
+"""oom: one container. Hogs inside the target container take memory up to the container's own limit.
 
-The kernel must choose the engine, not the hog: every process of the container but the hog gets oom_score_adj 1000, which
-needs no capability, and works for PID 1 and on cgroup v1, where memory.oom.group does not exist (facts: stand, traps).
-The hog ends by itself after HOG_SECONDS; it lies inside the container, so its undo is the container's death.
+The kernel must choose the engine, not a hog. It ranks processes by resident memory plus oom_score_adj: so each hog is kept to
+half of the largest process there is, and every process but the hogs gets oom_score_adj 1000, which needs no capability and
+works for PID 1 and on cgroup v1, where memory.oom.group does not exist (facts: stand, traps). A single big hog would be
+chosen itself: a pod with a small memory request has an oom_score_adj near 1000 already.
+The hogs end by themselves after HOG_SECONDS; they lie inside the container, so its death is their end.
 """
 
 from datetime import datetime
@@ -14,10 +16,23 @@ from hotfire.kube.exec import run_in
 from hotfire.words import Effect
 
 HOG_SECONDS = 20
-HOG = (  # `tail` of an endless line keeps all of it in memory
-    'for p in /proc/[0-9]*; do [ "$p" = "/proc/$$" ] || echo 1000 > "$p/oom_score_adj"; done 2>/dev/null; '
-    f"exec timeout {HOG_SECONDS} tail /dev/zero"
-)
+HOGS = 512
+HOG = f"""
+big=0
+for p in /proc/[0-9]*; do
+  [ "$p" = "/proc/$$" ] && continue
+  echo 1000 > "$p/oom_score_adj"
+  read -r _ pages _ < "$p/statm" && [ "$pages" -gt "$big" ] && big=$pages
+done 2>/dev/null
+piece=$((big * 2048))  # half of so many pages of 4 KiB
+n=0
+while [ $n -lt {HOGS} ]; do
+  n=$((n + 1))
+  {{ head -c $piece /dev/zero; sleep {HOG_SECONDS}; }} | timeout {HOG_SECONDS} tail -c $piece > /dev/null &
+done
+wait
+"""
+LOOK = 'for p in /proc/[0-9]*/comm; do read -r name < "$p" && [ "$name" = tail ] && echo "$p"; done 2>/dev/null; true'
 
 
 class OomOneContainer:
@@ -32,7 +47,21 @@ class OomOneContainer:
 
     def inject(self, cluster: Cluster, target: Target) -> dict[str, Any]:
         ended = run_in(cluster, target.namespace, target.pod, target.container, ["sh", "-c", HOG], deadline_s=HOG_SECONDS + 5)
-        return {"hog": f"tail /dev/zero for at most {HOG_SECONDS} s", "hog_ended": str(ended)}
+        return {
+            "hogs": f"up to {HOGS}, each half of the largest process, for at most {HOG_SECONDS} s",
+            "exec ended": str(ended),
+        }
+
+    def undone(self, cluster: Cluster, target: Target) -> str:
+        """The hogs died with the container, or a look inside finds none."""
+        pod = cluster.find(Ref("v1", "Pod", target.namespace, target.pod))
+        if pod is None or pod["metadata"]["uid"] != target.uid:
+            return f"{target.pod} is gone, and what was inside it"
+        status = next(item for item in pod["status"]["containerStatuses"] if item["name"] == target.container)
+        if status.get("containerID") != target.container_id:
+            return f"container {target.container_id[-12:]} is gone, and what was inside it"
+        ended = run_in(cluster, target.namespace, target.pod, target.container, ["sh", "-c", LOOK], deadline_s=10)
+        return "no hog runs in the container" if ended.code == 0 and not ended.said.strip() else ""
 
     def witness(self, cluster: Cluster, target: Target, since: datetime) -> Sighting:
         """reason OOMKilled alone is not proof (kubernetes#140716): exit code, time, container id and count must agree."""

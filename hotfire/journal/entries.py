@@ -69,10 +69,15 @@ class ReplacePods(OnObject):
 
 
 class FaultBegun(Strict):
-    """A fault is about to be injected; open until a FaultEnded of that name follows."""
+    """A fault is about to be injected; open until a FaultEnded of that name follows.
+
+    pod, uid: where it is confined to one pod; it ends with that pod.
+    """
 
     op: Literal["fault-begun"] = "fault-begun"
     fault: str
+    pod: str = ""
+    uid: str = ""
 
 
 class FaultEnded(Strict):

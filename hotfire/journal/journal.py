@@ -91,9 +91,10 @@ class Journal:
         return [entry for entry in self.body.entries if isinstance(entry, kind)]
 
     @property
-    def open_faults(self) -> list[str]:
+    def open_faults(self) -> list[FaultBegun]:
+        """Those whose undo nobody has witnessed."""
         ended = {entry.fault for entry in self.of_type(FaultEnded)}
-        return [entry.fault for entry in self.of_type(FaultBegun) if entry.fault not in ended]
+        return [entry for entry in self.of_type(FaultBegun) if entry.fault not in ended]
 
     # -- finding and opening --------------------------------------------------------------------------------------
 
@@ -234,17 +235,32 @@ def _put(cluster: Cluster, namespace: str, name: str, data: Mapping[str, str]) -
         raise LeaseLost(f"another run opens the journal {name}: {conflict}") from None
 
 
-def journals(cluster: Cluster, namespace: str = "") -> Iterator[Journal]:
-    """Every journal that lies in a namespace, or in any."""
-    for live in cluster.list("v1", "ConfigMap", namespace, labels=SELECT):
-        if "journal" in (live.get("data") or {}):
+def _lying(cluster: Cluster, namespace: str) -> Iterator[Object]:
+    return (live for live in cluster.list("v1", "ConfigMap", namespace, labels=SELECT) if "journal" in (live.get("data") or {}))
+
+
+def journals(cluster: Cluster, namespace: str) -> Iterator[Journal]:
+    """Every journal that lies in a namespace. Raises Refused for one that is not understood."""
+    return (Journal(cluster, live, parse(live)) for live in _lying(cluster, namespace))
+
+
+def away(cluster: Cluster, namespace: str) -> Iterator[Journal]:
+    """Journals about a namespace that lie elsewhere. Those of others are not read: what they hold is not our business."""
+    for live in _lying(cluster, ""):
+        meta = live["metadata"]
+        if meta["namespace"] != namespace and meta["name"].startswith(f"hotfire-{namespace}-"):
             yield Journal(cluster, live, parse(live))
 
 
 def describe(cluster: Cluster, namespace: str) -> Sequence[str]:
     """One line for each journal, for `hotfire status`."""
     lines = []
-    for one in journals(cluster, namespace):
+    for live in _lying(cluster, namespace):
+        try:
+            one = Journal(cluster, live, parse(live))
+        except Refused as refused:
+            lines.append(f"{live['metadata']['namespace']}  {refused}  NOT UNDERSTOOD")
+            continue
         body = one.body
         why = f", {body.why}" if body.why else ""
         left = "" if one.ended else "  NOT ENDED"

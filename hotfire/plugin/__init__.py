@@ -44,10 +44,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--hotfire-scenario") is None:
         return
     refuse(config)
-    if getattr(config.option, "allure_report_dir", "") is None:  # allure-pytest listens only when it is given a folder
-        scratch = tempfile.TemporaryDirectory(prefix="hotfire-allure-")
-        config.add_cleanup(scratch.cleanup)
-        config.option.allure_report_dir = scratch.name
+    # the run's folder is not known before the run is open, and allure-pytest asks now; the results follow at the end
+    scratch = tempfile.TemporaryDirectory(prefix="hotfire-allure-")
+    config.add_cleanup(scratch.cleanup)
+    config.option.allure_report_dir = scratch.name
     from hotfire.plugin.session import Certification
 
     config.pluginmanager.register(Certification(config), "hotfire-certification")

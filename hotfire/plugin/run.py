@@ -19,7 +19,7 @@ from hotfire.journal.journal import Journal
 from hotfire.kube.bundle import collect
 from hotfire.kube.client import ApiError, Cluster, Object, Ref
 from hotfire.kube.wait import interrupted, shielded
-from hotfire.record.events import Closed, Concluded, Decided, Event, Judged, Opened, Planned, Signalled, Stage, Told
+from hotfire.record.events import Closed, Concluded, Decided, Event, Opened, Planned, Signalled, Stage, Told
 from hotfire.record.redactor import Redactor
 from hotfire.record.writer import Recorder
 from hotfire.report import live, write_all
@@ -69,7 +69,6 @@ class Run:
         self._reach: dict[Serves, str] = {}
         self._recorder: Recorder | None = None
         self._rollout: Rollout | None = None
-        self._verdict: Verdict | None = None
 
     # -- open -----------------------------------------------------------------------------------------------------
 
@@ -227,7 +226,7 @@ class Run:
         decision, because = decide(self.recorder.entries)
         if decision is Decision.ROLL_BACK and self.rollout.anchor is not None:
             bundle = collect(self.cluster, self.namespace, self.folder / "bundle", self.redactor.text)
-            self.emit(Told(line=f"bundle: {bundle}"))
+            self.emit(Told(line=f"kept {bundle}"))
         self.emit(Decided(decision=decision, because=because))
         began = time.monotonic()
         journal: Journal = self.rollout.journal
@@ -264,8 +263,9 @@ class Run:
             except HarnessError as error:
                 self.emit(Told(line=f"the tombstone could not be written: {error}"))
             self.emit(Closed())
-            self._verdict = self._report(reached)
-        return self._verdict
+            reached = self._report(reached)
+        self.tell(f"{reached} (exit {reached.exit_code}): {self.folder / 'certificate.html'}")
+        return reached
 
     def _report(self, reached: Verdict) -> Verdict:
         try:
@@ -273,12 +273,6 @@ class Run:
         except HotfireError as error:  # without its reports a GO is no proof of anything
             self.tell(f"the reports are not whole: {error}")
             return Verdict.UNSAFE if reached is Verdict.GO else reached
-
-    def summary(self) -> list[str]:
-        """The last lines."""
-        judged = [event for event in (entry.event for entry in self.recorder.entries) if isinstance(event, Judged)]
-        lines = [f"{self._verdict or 'no verdict'}: {len(judged)} outcomes, {self.folder / 'certificate.html'}"]
-        return [self.redactor.text(line) for line in lines]
 
 
 # -- what `open` looks at ---------------------------------------------------------------------------------------------

@@ -1,26 +1,31 @@
 """One certification as a pytest session: open, collect, run the checks in order, settle, report, exit."""
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-import allure_commons
 import pytest
-from allure_commons.logger import AllureFileLogger
 
 from hotfire.check import ATTRIBUTE, CheckSpec, Findings, Running, catalogue, parameters, running
 from hotfire.errors import BadInput, Breach, HarnessError, Interrupted, Refused, Unjudged
 from hotfire.kube.wait import interrupt, interrupted
-from hotfire.plugin.fixtures import Nouns
+from hotfire.plugin import fixtures
 from hotfire.plugin.run import ALLURE, Run, located
 from hotfire.record.events import Judged, PlannedCheck
 from hotfire.scenario.loader import load
 from hotfire.words import Blame, Outcome, Reason
 
-BLOCKING = ("test_10_preflight", "test_20_deploy", "test_30_scheduling", "test_40_startup")
+NOT_PASSED = (Outcome.FAIL, Outcome.INVALID, Outcome.NOT_RUN)
+BLOCKING = {  # suite -> outcomes after which nothing further is asked
+    "test_10_preflight": NOT_PASSED,
+    "test_20_deploy": NOT_PASSED,
+    "test_30_scheduling": (Outcome.FAIL, Outcome.NOT_RUN),  # devices of a container that never ran are for startup to explain
+    "test_40_startup": NOT_PASSED,
+}
 SETTLE = "test_90_settle"  # runs whatever came before it
 PARAMETER = {"slos": "slo", "faults": "fault", "injected": "secret", "candidate.serves": "service"}
 KEY = pytest.StashKey[str]()
@@ -68,9 +73,8 @@ class Certification:
         self.asked = {planned.key: planned for planned in self.run.planned}
         if pointer := self.config.getoption("--hotfire-pointer"):
             Path(pointer).write_text(str(self.run.folder), encoding="utf-8")
-        self.config.pluginmanager.register(Nouns(self.run), "hotfire-nouns")
-        session._fixturemanager.parsefactories(self.config.pluginmanager.get_plugin("hotfire-nouns"), "")
-        _write_allure_to(self.run.folder / ALLURE)
+        self.config.stash[fixtures.RUN] = self.run
+        self.config.pluginmanager.register(fixtures, "hotfire-nouns")
         for number in (signal.SIGINT, signal.SIGTERM):
             self._signals[number] = signal.signal(number, self._interrupted)
 
@@ -106,6 +110,7 @@ class Certification:
             spec = known[spec.id]
             callspec = getattr(item, "callspec", None)
             key = f"{spec.id}[{callspec.id}]" if spec.per and callspec and callspec.id else spec.id
+            key = key if key in self.asked else spec.id  # not asked at all, it was planned without its parameters
             if key not in self.asked:
                 raise pytest.UsageError(f"{item.nodeid}: the check {key} was not planned")
             item.stash[KEY], item.stash[SPEC] = key, spec
@@ -158,7 +163,7 @@ class Certification:
             judged = self._judge(item, call, report)
             self._opened().emit(judged)
             self._reflect(report, judged)
-            if judged.outcome is not Outcome.PASS and item.stash[SPEC].suite in BLOCKING:
+            if judged.outcome in BLOCKING.get(item.stash[SPEC].suite, ()):
                 self.blocked_by = self.blocked_by or item.stash[SPEC].suite
         if call.when == "call":
             self.current = None
@@ -236,15 +241,11 @@ class Certification:
             return
         if self.suite:
             self.run.stage(self.suite, "ended")
+        shutil.copytree(self.config.option.allure_report_dir, self.run.folder / ALLURE)
         verdict = self.run.finish()
         for number, handler in self._signals.items():
             signal.signal(number, handler)
         session.exitstatus = verdict.exit_code
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self.run is not None:
-            for line in self.run.summary():
-                terminalreporter.write_line(line)
 
     def _opened(self) -> Run:
         if self.run is None:
@@ -255,15 +256,6 @@ class Certification:
 def _plain(value: object) -> object:
     """What the record can hold of an asserted value."""
     return value if isinstance(value, str | int | float | bool | list | dict | None) else repr(value)
-
-
-def _write_allure_to(folder: Path) -> None:
-    """allure-pytest chose its folder before the run had one; its file logger is exchanged for one that writes there."""
-    folder.mkdir()
-    for name, logger in allure_commons.plugin_manager.list_name_plugin():
-        if isinstance(logger, AllureFileLogger):
-            allure_commons.plugin_manager.unregister(logger)
-            allure_commons.plugin_manager.register(AllureFileLogger(str(folder)), name)  # type: ignore[no-untyped-call]
 
 
 def _terminal_line() -> Any:

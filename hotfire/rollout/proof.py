@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from hotfire.errors import HotfireError
-from hotfire.journal.entries import DeleteAdded, DeleteNamespace
+from hotfire.journal.entries import DeleteAdded, DeleteNamespace, FaultBegun
 from hotfire.journal.journal import Journal
 from hotfire.journal.store import Stored, fingerprint
 from hotfire.kube.client import ApiError, Object, Ref
@@ -245,14 +245,22 @@ def traffic(scene: Scene) -> Finding:
 
 
 def residue(scene: Scene) -> Finding:
-    """No open fault, nothing with the run's label, no anchor."""
-    wrong = [f"fault {name} was never undone" for name in scene.journal.open_faults]
+    """No fault that is still open, nothing with the run's label, no anchor."""
+    wrong = [f"fault {one.fault} was never undone" for one in scene.journal.open_faults if not _gone_with_its_pod(scene, one)]
     if not scene.namespace_gone():
         wrong += [f"{Ref.of(obj)} carries the run's label" for obj in swept(scene.journal)]
         wrong += [f"{anchor_ref(scene.journal)} is there"] if scene.journal.cluster.find(anchor_ref(scene.journal)) else []
         made = [] if scene.asked else scene.journal.of_type(DeleteNamespace)  # a kept candidate keeps its namespace
         wrong += [f"namespace {one.name}, which the run made, is there" for one in made]
     return unproven("; ".join(wrong)) if wrong else proven("no open fault, the sweep found nothing of the run")
+
+
+def _gone_with_its_pod(scene: Scene, fault: FaultBegun) -> bool:
+    """A fault that was confined to one pod ends with it, whoever ended the pod."""
+    if not fault.uid:
+        return False
+    live = scene.journal.cluster.find(Ref("v1", "Pod", scene.namespace, fault.pod))
+    return live is None or live["metadata"]["uid"] != fault.uid
 
 
 def stability(scene: Scene) -> Finding:

@@ -124,10 +124,10 @@ class Rollout:
         """An object of the run's own (a NodePort Service, a copied Secret): journaled, labelled, gone at the end."""
         return self._armed().add(obj)
 
-    def fault_begins(self, fault: str) -> None:
-        """Durable before the injection; the run cannot end well until `fault_ended`."""
+    def fault_begins(self, fault: str, pod: str, uid: str) -> None:
+        """Durable before the injection; the run cannot end well until `fault_ended`, or until that pod is gone."""
         self.lease.guard()
-        self.journal.record(FaultBegun(fault=fault))
+        self.journal.record(FaultBegun(fault=fault, pod=pod, uid=uid))
 
     def fault_ended(self, fault: str) -> None:
         """Its undo was witnessed."""

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from hotfire.errors import BadInput, HarnessError, LeaseLost
-from hotfire.journal.journal import Journal, journals
+from hotfire.journal.journal import Journal, away, journals
 from hotfire.journal.lease import Lease, NotRenewed
 from hotfire.journal.store import Stored, drop, fetch
 from hotfire.kube.client import ApiError, Cluster, Conflict, Forbidden, Object, Ref
@@ -142,7 +142,7 @@ class Settling:
             if found.result is Proof.UNPROVEN:
                 return f"{point}: {found.evidence}"
         if self.journal.open_faults:
-            return f"open faults: {', '.join(self.journal.open_faults)}"
+            return f"open faults: {', '.join(one.fault for one in self.journal.open_faults)}"
         self.guard()
         self._move(State.CONFIRMED, "every required check passed", confirmed=head)
         return ""
@@ -304,7 +304,7 @@ def _near_and_far(cluster: Cluster, namespace: str) -> list[Journal]:
     if near := list(journals(cluster, namespace)):
         return near
     try:
-        return list(journals(cluster))
+        return list(away(cluster, namespace))
     except Forbidden:
         return []
 

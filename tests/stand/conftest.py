@@ -9,7 +9,6 @@ import pytest
 from hotfire.kube.client import Cluster, Object
 from hotfire.stand.embedded import lifecycle, machine
 from hotfire.stand.embedded.lifecycle import Running
-from hotfire.stand.embedded.manager import EmbeddedManager
 from hotfire.stand.embedded.plan import Stand
 
 NAME = os.environ.get("HOTFIRE_TEST_STAND", "test")
@@ -55,9 +54,3 @@ def namespace(cluster: Cluster) -> Iterator[Object]:
     made = cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"t-{uuid.uuid4().hex[:10]}"}})
     yield made
     cluster.raw("DELETE", f"/api/v1/namespaces/{made['metadata']['name']}")
-
-
-@pytest.fixture(scope="session")
-def k8s_manager(k8s_manager):
-    """pytest-kubernetes' factory with our stand in it (facts: it has no registration hook)."""
-    return lambda name=None: EmbeddedManager if name in (None, "embedded") else k8s_manager(name)

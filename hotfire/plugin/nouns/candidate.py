@@ -24,7 +24,7 @@ class Candidate:
     def __init__(self, cluster: Cluster, located: Located, namespace: str, anchor: Object) -> None:
         self.cluster, self.located, self.namespace, self.anchor = cluster, located, namespace, anchor
         self.scenario = located.scenario
-        self.pods = CandidatePods(cluster, namespace, self.scenario.candidate.serves, self.scenario.scheduling)
+        self.pods = CandidatePods(cluster, namespace, self.scenario)
 
     def asked_images(self) -> set[str]:
         """Digests that the manifests name."""

@@ -33,7 +33,7 @@ class FaultNoun:
         self.run, self.asked, self._stack = run, asked, stack
         self.family: Family = FAMILIES[asked.family]
         self.serves = run.scenario.candidate.serves[0]
-        self.pods = CandidatePods(run.cluster, run.namespace, run.scenario.candidate.serves, run.scenario.scheduling)
+        self.pods = CandidatePods(run.cluster, run.namespace, run.scenario)
         self._load: LoadRun | None = None
         self._target: Target | None = None
         self._sighting: Sighting | None = None
@@ -63,7 +63,7 @@ class FaultNoun:
             raise Unjudged(refusal, reason=Reason.NO_EFFECT)
         self._target = target
         self._step("target", pod=target.pod, uid=target.uid, container=target.container, node=target.node)
-        run.rollout.fault_begins(self.asked.name)
+        run.rollout.fault_begins(self.asked.name, target.pod, target.uid)
         self._since = run.cluster.server_time()
         self._step("intent", family=self.family.name, since=self._since.isoformat())
         self._applied = self._mark(traffic, "applied")
@@ -79,6 +79,9 @@ class FaultNoun:
         self._sighting = sighting
         self._step("effect", sighting.effect, evidence=list(sighting.evidence), **sighting.data)
         saw("witness", 1, list(sighting.evidence), "confirmed on the target, in the window")
+        if undone := self.family.undone(self.run.cluster, target):
+            self.run.rollout.fault_ended(self.asked.name)
+            self._step("undone", evidence=[undone])
         if not sighting.confirmed:
             raise Unjudged("; ".join(sighting.evidence), reason=Reason.NO_EFFECT)
         return Findings()
@@ -97,8 +100,6 @@ class FaultNoun:
             raise Breach(f"every pod is Ready, and no request on a fresh connection succeeds: {errors}", observed=errors)
         self._back = self._mark(traffic, "serving again")
         seconds = round(whole.t + answered - applied.t, 3)
-        self.run.rollout.fault_ended(self.asked.name)
-        self._step("undone", evidence=list(self._sighting.evidence) if self._sighting else [], pods="all Ready")
         self._step("recovered", seconds=seconds, within=within)
         saw("first-token", 1, {"seconds": seconds, "to full strength": round(whole.t - applied.t, 3)}, within)
         return seconds

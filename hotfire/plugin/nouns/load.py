@@ -187,7 +187,7 @@ class LoadNoun:
         """What the platform did to the candidate's pods since the load began."""
         run = self.run
         nodes = run.cluster.list("v1", "Node")
-        pods = CandidatePods(run.cluster, run.namespace, self.scenario.candidate.serves, self.scenario.scheduling).now()
+        pods = CandidatePods(run.cluster, run.namespace, self.scenario).now()
         lines = [line for pod in pods for line in Facts.of_pod(pod, self.scenario.scheduling, nodes).platform]
         homes = {pod["spec"].get("nodeName") for pod in pods}
         for node in nodes:

@@ -11,7 +11,7 @@ from hotfire.kube.exec import run_in
 from hotfire.kube.pods import fits, grade
 from hotfire.kube.wait import Late, wait_for
 from hotfire.rollout.population import Population, population
-from hotfire.scenario.model import InjectedSecret, Scheduling, Serves
+from hotfire.scenario.model import InjectedSecret, Scenario, Serves
 from hotfire.words import Blame, Grade, Reason
 
 Pods = Sequence[Object]
@@ -24,8 +24,9 @@ def name(pod: Object) -> str:
 class CandidatePods:
     """Every pod of every workload that the candidate serves with."""
 
-    def __init__(self, cluster: Cluster, namespace: str, serves: Sequence[Serves], scheduling: Scheduling | None) -> None:
-        self.cluster, self.namespace, self.serves, self.scheduling = cluster, namespace, serves, scheduling
+    def __init__(self, cluster: Cluster, namespace: str, scenario: Scenario) -> None:
+        self.cluster, self.namespace, self.serves = cluster, namespace, scenario.candidate.serves
+        self.scheduling, self.start_within = scenario.scheduling, scenario.startup.ready_within
 
     def populations(self) -> dict[Serves, Population]:
         """Read now, workload by workload."""
@@ -100,6 +101,7 @@ class CandidatePods:
 
     def granted(self) -> dict[str, object]:
         """Pod -> {resource: how many devices its containers were really given}, read inside the container."""
+        self._running()
         found: dict[str, object] = {}
         for pod in self.serving():
             given: dict[str, int] = {}
@@ -110,6 +112,12 @@ class CandidatePods:
             found[name(pod)] = given
             saw("device-grant", sum(given.values()) and 1, {name(pod): given})
         return found
+
+    def _running(self) -> None:
+        """Wait until every container runs. Raises Unjudged, with the blame by rule, when one will not."""
+        late = self._wait("started-pod", "running", self.start_within, _started)
+        if late:
+            raise Unjudged(late.headline, reason=Reason.NO_DATA, blame=late.blame or Blame.UNKNOWN, details=late)
 
     def _devices(self, pod: Object, container: str) -> list[str]:
         """Ids of the granted devices, from the variable that device plugins set (NVIDIA container toolkit)."""
@@ -198,6 +206,11 @@ def secret_value(cluster: Cluster, namespace: str, secret: str, key: str) -> str
 def _ready(pod: Object) -> bool:
     conditions = pod.get("status", {}).get("conditions") or ()
     return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+
+def _started(pod: Object) -> bool:
+    states = pod.get("status", {}).get("containerStatuses") or ()
+    return bool(states) and all("running" in one.get("state", {}) for one in states)
 
 
 def _taint(text: str) -> tuple[str, str, str]:
