@@ -150,10 +150,11 @@ class Ground:
         command = self.command(*options, python=python, scenario=scenario)
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
         environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        before = set(self.reports)
         ended = subprocess.run(
             command, capture_output=True, text=True, timeout=100, check=False, cwd=self.folder, env=environment
         )
-        return Ended(ended.returncode, ended.stdout + ended.stderr, next(iter(self.reports), None))
+        return Ended(ended.returncode, ended.stdout + ended.stderr, next(iter(set(self.reports) - before), None))
 
     @property
     def reports(self) -> list[Path]:

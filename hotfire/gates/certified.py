@@ -45,12 +45,20 @@ def _age(age_s: float | None, within_s: float) -> Iterator[str]:
 
 
 def _objective(certificate: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
-    """The same objective, at this limit or a stricter one, with this confidence or more, must have passed there."""
-    for event in certificate.get("gates") or ():
-        gate, judged = event.get("gate") or {}, event.get("judgement") or {}
-        same = (gate.get("metric"), gate.get("statistic")) == (asked["metric"], asked["statistic"])
-        stated = isinstance(gate.get("confidence"), float) and isinstance(asked["confidence"], float)
-        sure = asked["confidence"] == "none" or (stated and gate["confidence"] >= asked["confidence"])
-        if same and sure and judged.get("outcome") == "PASS" and gate.get("limit", float("inf")) <= asked["limit"]:
-            return
-    yield f"it does not show that {asked['id']} holds at {asked['limit']:g} or stricter"
+    """The same objective, at this limit or a stricter one, with this confidence or more, must have passed there at last."""
+    events = certificate.get("gates")
+    found = [_parts(event) for event in events] if isinstance(events, list) else []
+    same = [one for one in found if all(one[0].get(key) == asked[key] for key in ("metric", "statistic"))]
+    gate, judgement = same[-1] if same else ({}, {})
+    limit, confidence = gate.get("limit"), gate.get("confidence")
+    stated = isinstance(confidence, float) and isinstance(asked["confidence"], float)
+    sure = asked["confidence"] == "none" or (stated and confidence >= asked["confidence"])
+    strict = isinstance(limit, int | float) and limit <= asked["limit"]
+    if not (sure and strict and judgement.get("outcome") == "PASS"):
+        yield f"it does not show that {asked['id']} holds at {asked['limit']:g} or stricter"
+
+
+def _parts(event: object) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Gate and judgement of an event of any shape."""
+    gate, judgement = (event.get(key) if isinstance(event, Mapping) else None for key in ("gate", "judgement"))
+    return gate if isinstance(gate, Mapping) else {}, judgement if isinstance(judgement, Mapping) else {}

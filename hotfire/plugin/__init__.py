@@ -24,6 +24,7 @@ REFUSED_OPTIONS = {  # dest -> how it is written; each can turn a run green with
     "random_order": "--random-order",
 }
 REFUSED_PLUGINS = ("randomly", "rerunfailures", "xdist.looponfail", "flaky")
+NEEDED_PLUGINS = ("hotfire-certification", "hotfire-nouns", "assertion")  # without them green means nothing
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,6 +58,7 @@ def refuse(config: pytest.Config) -> None:
     """Raise UsageError for every way of running that could pass without having looked."""
     given = [flag for dest, flag in REFUSED_OPTIONS.items() if config.getoption(dest, None)]
     given += [f"the plugin {name}" for name in REFUSED_PLUGINS if config.pluginmanager.hasplugin(name)]
+    given += [f"-p no:{name}" for name in NEEDED_PLUGINS if config.pluginmanager.is_blocked(name)]
     if sys.flags.optimize:
         given.append("python -O (asserts do not run)")
     if config.getoption("assertmode", None) == "plain":

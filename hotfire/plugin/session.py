@@ -207,6 +207,8 @@ class Certification:
             return judged(Outcome.INVALID, Reason.HARNESS, Blame.HARNESS, f"{type(error).__name__}: {error}")
         if error is not None:
             return judged(Outcome.INVALID, Reason.FOREIGN, Blame.HARNESS, f"{type(error).__name__}: {error}")
+        if report.failed:  # without an exception: an expected failure that passed and must not have (xfail strict)
+            return judged(Outcome.INVALID, Reason.XPASS, spec.blames, str(report.longrepr))
         seen = self.current.seen if self.current else {}
         if missing := spec.needs.missing(seen):
             return judged(Outcome.INVALID, Reason.NO_EVIDENCE, Blame.HARNESS, f"green without its evidence: {missing}")
