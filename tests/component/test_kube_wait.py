@@ -68,6 +68,17 @@ def test_false_is_not_yet(cluster: Cluster, namespace: str) -> None:
         wait_for(cluster, "any", "v1", "ConfigMap", namespace, until=lambda objects: bool(objects), deadline_s=0.5)
 
 
+def test_a_closed_stream_is_never_success(cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server ends each stream after a second; the wait goes on until it saw what it waits for, or its deadline."""
+    monkeypatch.setattr("hotfire.kube.wait.CHUNK", 1)
+    made = cluster.create(config_map(namespace))
+    with pytest.raises(Late, match="one is done"):
+        wait_for(cluster, "one is done", "v1", "ConfigMap", namespace, until=done, deadline_s=2.5)
+    timer = later(1.5, lambda: cluster.replace({**made, "data": {"done": "yes"}}))
+    assert wait_for(cluster, "one is done", "v1", "ConfigMap", namespace, until=done, deadline_s=10) == "yes"
+    timer.join()
+
+
 def test_a_wait_survives_the_api_servers_death(control_plane, cluster: Cluster, namespace: str) -> None:
     made = cluster.create(config_map(namespace))
 

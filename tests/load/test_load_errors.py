@@ -65,6 +65,11 @@ def test_each_failure_has_its_class_and_no_good_latency(ran: SimpleNamespace, na
     assert all(np.isfinite(ran.samples.latency(metric)[row]) == (error == "") for metric in ("ttft", "itl", "e2e"))
 
 
+def test_an_error_is_never_retried(ran: SimpleNamespace) -> None:
+    """The server heard each request once, whatever became of it: 404, 429, 503, a reset, a stall."""
+    assert len(ran.server.heads) == len(SCRIPTS) == len(ran.samples.err)
+
+
 def test_everything_ends_within_the_timeout(ran: SimpleNamespace) -> None:
     assert (ran.samples.end - ran.samples.took).max() < 3.5
 
