@@ -58,7 +58,7 @@ class OomOneContainer:
         if pod is None or pod["metadata"]["uid"] != target.uid:
             return f"{target.pod} is gone, and what was inside it"
         status = next(item for item in pod["status"]["containerStatuses"] if item["name"] == target.container)
-        if status.get("containerID") != target.container_id:
+        if status.get("containerID") != target.container_id or "terminated" in status.get("state", {}):
             return f"container {target.container_id[-12:]} is gone, and what was inside it"
         ended = run_in(cluster, target.namespace, target.pod, target.container, ["sh", "-c", LOOK], deadline_s=10)
         return "no hog runs in the container" if ended.code == 0 and not ended.said.strip() else ""

@@ -1,5 +1,6 @@
 """The probability laws behind the gates: binomial, beta-binomial, and their bounds. Pure; scipy.special, no scipy.stats."""
 
+import math
 from collections.abc import Callable
 
 
@@ -68,3 +69,20 @@ def first(start: int, holds: Callable[[int], bool], most: int = 1_000_000) -> in
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle + 1, high)
     return high
+
+
+def e_value(n: int, bad: int, p0: float) -> float:
+    """Evidence that the true share of bad requests is over p0, after n independent ones; valid at every n at once.
+
+    The likelihood of what was seen, mixed evenly over all shares above p0, over its likelihood at p0. While the share is at
+    most p0 it is a supermartingale, so it ever reaches 1/alpha with probability alpha at most (Ville's inequality): a load
+    may be watched request by request and ended on it. inf where it cannot be told from infinity.
+    """
+    from scipy.special import betainc, betaln
+
+    a, b = bad + 1.0, n - bad + 1.0
+    above = float(betainc(b, a, 1 - p0))  # of Beta(a, b), the mass over p0
+    if above <= 0.0:
+        return 0.0
+    log = betaln(a, b) + math.log(above) - math.log(1 - p0) - bad * math.log(p0) - (n - bad) * math.log(1 - p0)
+    return math.exp(log) if log < 700 else math.inf

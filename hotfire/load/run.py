@@ -117,17 +117,29 @@ class LoadRun:
 
     # --- looks
 
-    def wait_look(self, look: int = 1, within_s: float | None = None) -> Samples:
+    def wait_look(
+        self, look: int = 1, within_s: float | None = None, *, enough: Callable[[Samples], bool] = lambda _: False
+    ) -> Samples:
         """Wait until every counted request up to this look (from 1) has ended; the samples of its window.
 
-        Raises Unjudged TIMEOUT when it takes longer than the plan and the timeouts explain (or `within_s`),
-        Interrupted by a signal, HarnessError when the carrier died.
+        enough: asked of all samples whenever there are more; once it says so, what there is is returned.
+        Raises Unjudged TIMEOUT when it takes longer than the plan and the timeouts explain (or `within_s`), Interrupted by a
+        signal, HarnessError when the carrier died.
         """
-        self._until(
-            lambda: self._reached >= look or self.ended is not None, within_s or self._explained(look), f"reached look {look}"
-        )
+        stopped, known = False, 0
+
+        def reached() -> bool:
+            nonlocal stopped, known
+            if self._reached >= look or self.ended is not None:
+                return True
+            found = self.samples()
+            if len(found) > known:
+                known, stopped = len(found), enough(found)
+            return stopped
+
+        self._until(reached, within_s or self._explained(look), f"reached look {look}")
         window = self.samples().counted(self.plan.header.looks[look - 1])
-        if self._reached < look:
+        if self._reached < look and not stopped:
             raise Unjudged(f"the load ended after {len(window)} requests, before look {look}", reason=Reason.INSUFFICIENT)
         return window
 

@@ -65,6 +65,7 @@ class Run:
         self.planned = plan(catalogue(), self.scenario)
         self.ending: Settlement | None = None
         self.settling_s = 0.0
+        self.applied = time.monotonic()  # when the candidate was deployed
         self.signal = ""
         self._reach: dict[Serves, str] = {}
         self._recorder: Recorder | None = None

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from hotfire.gates import slo as gate_rules
-from hotfire.gates.statistics import Judgement
+from hotfire.gates.laws import e_value
+from hotfire.gates.statistics import Judgement, alphas
 from hotfire.load.samples import Samples
 from hotfire.scenario.model import Load, Slo
 
@@ -49,6 +50,23 @@ def judge(samples: Samples, gate: Mapping[str, Any], *, look: int, last_look: bo
         last_look=last_look,
         required_gates=int(gate["required_gates"]),
     )
+
+
+def burning(samples: Samples, gate: Mapping[str, Any]) -> bool:
+    """Whether a spaced load may end now, since this gate fails beyond doubt at whatever moment one looks.
+
+    Rated loads are never ended so: their requests depend on each other, and the bound would not hold.
+    """
+    if gate["arrivals"] != "spaced" or gate["confidence"] in (None, "none"):
+        return False
+    share = gate["metric"] == "errors"
+    kept = window(samples, int(gate["requests"]), float(gate["until"]))
+    if not len(kept):
+        return False
+    who = gate_rules.population(kept, gate["metric"], None if share else float(gate["limit"]), float(gate["timeout_s"]))
+    p0 = float(gate["limit"]) if share else round(1 - int(gate["statistic"][1:]) / 100, 9)
+    n, bad = len(who.bad), int((who.bad & ~who.unproven).sum())
+    return e_value(n, bad, p0) >= int(gate["required_gates"]) / alphas(float(gate["confidence"]))[1]
 
 
 def window(samples: Samples, requests: int, until: float) -> gate_rules.Samples:

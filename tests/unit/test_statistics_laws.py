@@ -1,5 +1,6 @@
 """The probability laws against independent exact sums, and against scipy.stats (in tests only)."""
 
+import math
 from fractions import Fraction
 from math import comb
 
@@ -72,3 +73,19 @@ def test_the_first_number_that_holds_is_found_exactly_or_never():
     assert [laws.first(1, lambda n, m=m: n >= m) for m in (1, 2, 3, 777, 1_000_000)] == [1, 2, 3, 777, 1_000_000]
     assert laws.first(5, lambda n: True) == 5
     assert laws.first(1, lambda n: False) is None
+
+
+def test_evidence_that_is_watched_all_the_time_rarely_condemns_a_sound_share() -> None:
+    """Ville: of runs whose share is exactly the limit, at most alpha ever reach 1/alpha, however often one looks."""
+    rng = np.random.default_rng(3)
+    runs = 2000
+    crossed = 0
+    for flags in rng.random((runs, 100)) < 0.2:
+        counts = np.cumsum(flags)
+        crossed += any(laws.e_value(n, int(counts[n - 1]), 0.2) >= 100 for n in range(1, 101))
+    assert crossed / runs <= 0.01 + 3 * math.sqrt(0.01 * 0.99 / runs)
+
+
+@pytest.mark.parametrize(("bad", "n", "condemned"), [(5, 5, True), (3, 3, False), (4, 20, False), (12, 20, True)])
+def test_evidence_grows_with_bad_requests_alone(bad: int, n: int, condemned: bool) -> None:
+    assert (laws.e_value(n, bad, 0.2) >= 200) is condemned

@@ -21,10 +21,10 @@ PROBE_WAIT = 6.0  # seconds in which the scheduler must have refused a pod that 
 class Candidate:
     """The noun of suites 30 to 50."""
 
-    def __init__(self, cluster: Cluster, located: Located, namespace: str, anchor: Object) -> None:
+    def __init__(self, cluster: Cluster, located: Located, namespace: str, anchor: Object, applied: float) -> None:
         self.cluster, self.located, self.namespace, self.anchor = cluster, located, namespace, anchor
         self.scenario = located.scenario
-        self.pods = CandidatePods(cluster, namespace, self.scenario)
+        self.pods = CandidatePods(cluster, namespace, self.scenario, applied)
 
     def asked_images(self) -> set[str]:
         """Digests that the manifests name."""
@@ -51,7 +51,7 @@ class Candidate:
             for uid, pod in mine.items():
                 if uid not in uids:
                     wrong.append(f"{name(pod)} is not behind {serves.service}")
-                for status in pod["status"].get("containerStatuses") or ():
+                for status in pod["status"].get("containerStatuses") or ({"name": "none"},):
                     digest = str(status.get("imageID", "")).rpartition("@")[2]
                     if digest not in asked:
                         wrong.append(f"{name(pod)}/{status['name']} runs image {digest or 'unknown'}, {sorted(asked)} is asked")

@@ -22,6 +22,7 @@ from hotfire.scenario.model import Fault, Load
 from hotfire.words import Effect, Reason
 
 EFFECT_S = 60.0  # seconds after the injection in which the effect must show
+UNDO_S = 30.0  # seconds in which what was injected must have ended by itself
 LEAST_AFTER = 10  # requests due after the return, whatever share is allowed
 FIRST_S = 30.0  # seconds for the first answer of the background traffic
 
@@ -79,12 +80,19 @@ class FaultNoun:
         self._sighting = sighting
         self._step("effect", sighting.effect, evidence=list(sighting.evidence), **sighting.data)
         saw("witness", 1, list(sighting.evidence), "confirmed on the target, in the window")
-        if undone := self.family.undone(self.run.cluster, target):
-            self.run.rollout.fault_ended(self.asked.name)
-            self._step("undone", evidence=[undone])
+        self._undone(target)
         if not sighting.confirmed:
             raise Unjudged("; ".join(sighting.evidence), reason=Reason.NO_EFFECT)
         return Findings()
+
+    def _undone(self, target: Target) -> None:
+        """Look until nothing of the injection is left. What is never seen stays open in the journal: no good end then."""
+        deadline = time.monotonic() + UNDO_S
+        while not (seen := self.family.undone(self.run.cluster, target)) and time.monotonic() < deadline:
+            pause(0.5)
+        if seen:
+            self.run.rollout.fault_ended(self.asked.name)
+            self._step("undone", evidence=[seen])
 
     def recovery_seconds(self) -> float:
         """From the injection to the first token of a correct answer, asked for on a fresh connection once every pod is

@@ -16,7 +16,7 @@ from hotfire.load.samples import Samples
 from hotfire.load.target import Target
 from hotfire.plugin.nouns.pods import CandidatePods
 from hotfire.plugin.run import Run
-from hotfire.record.events import Gated, Loaded, Marked
+from hotfire.record.events import Gated, Loaded, Marked, Told
 from hotfire.report import objective
 from hotfire.scenario.lint import SLACK, first_look
 from hotfire.scenario.model import Load, Serves, Slo
@@ -135,16 +135,19 @@ class LoadNoun:
             ended = load.stop()
             self._samples, self._client = load.samples(), dict(ended.client)
             run.emit(loaded(run, load, ended, NAME, look))
-        self._requests = looks[look - 1]
         self._judge(asked, look, ended.seconds, last=True)
 
     def _looks(self, load: LoadRun, asked: Load, looks: tuple[int, ...]) -> int:
         """Wait, judge, and go on while a required gate is undecided and none has failed; the number of the last look."""
         look = 1
         while True:
-            load.wait_look(look)
-            self._samples, self._requests = load.samples(), looks[look - 1]
-            self.run.emit(Marked(name=f"look {look}", load_time=round(load.now(), 3)))
+            window = load.wait_look(look, enough=lambda samples: self._burning(samples, asked, load.now()))
+            self._samples, self._requests = load.samples(), len(window)
+            burnt = len(window) < looks[look - 1]
+            self.run.emit(Marked(name="burn guard" if burnt else f"look {look}", load_time=round(load.now(), 3)))
+            if burnt:
+                self.run.emit(Told(line=f"the load ends after {len(window)} requests: an objective fails beyond doubt"))
+                return look
             self._judge(asked, look, load.now(), last=False)
             required = [self.judgements[slo.id] for slo in self.scenario.slos if slo.gate is Gate.REQUIRED]
             outcomes = [one.outcome if isinstance(one, Judgement) else Outcome.INVALID for one in required]
@@ -152,14 +155,24 @@ class LoadNoun:
                 return look
             look = load.extend()
 
+    def _gate(self, slo: Slo, asked: Load, requests: int, until: float) -> dict[str, Any]:
+        """As the record will hold it: judged again it must come to the same."""
+        gates = max(1, sum(one.gate is Gate.REQUIRED for one in self.scenario.slos))
+        gate = objective.describe(slo, asked, requests=requests, until=round(until, 6), required_gates=gates)
+        found: dict[str, Any] = json.loads(json.dumps(gate))
+        return found
+
+    def _burning(self, samples: Samples, asked: Load, until: float) -> bool:
+        requests = len(samples.counted())
+        gates = [self._gate(slo, asked, requests, until) for slo in self.scenario.slos if slo.gate is Gate.REQUIRED]
+        return any(objective.burning(samples, gate) for gate in gates)
+
     def _judge(self, asked: Load, look: int, until: float, *, last: bool) -> None:
         """Every objective on the samples of this look. last: the final word on what is recorded."""
         if self._samples is None:
             return
-        gates = max(1, sum(slo.gate is Gate.REQUIRED for slo in self.scenario.slos))
         for slo in self.scenario.slos:
-            gate = objective.describe(slo, asked, requests=self._requests, until=round(until, 6), required_gates=gates)
-            gate = json.loads(json.dumps(gate))  # as the record will hold it: judged again it must come to the same
+            gate = self._gate(slo, asked, self._requests, until)
             try:
                 found: Judgement | Unjudged = objective.judge(self._samples, gate, look=look, last_look=last)
             except Unjudged as unjudged:

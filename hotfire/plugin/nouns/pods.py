@@ -1,6 +1,7 @@
 """candidate.pods: the pods of this rollout, as the API server and the containers themselves show them."""
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from hotfire.check import Findings, saw
@@ -24,7 +25,9 @@ def name(pod: Object) -> str:
 class CandidatePods:
     """Every pod of every workload that the candidate serves with."""
 
-    def __init__(self, cluster: Cluster, namespace: str, scenario: Scenario) -> None:
+    def __init__(self, cluster: Cluster, namespace: str, scenario: Scenario, applied: float | None = None) -> None:
+        """applied: when the deploy was made (time.monotonic()); waits count from it, else from their own beginning."""
+        self.applied = applied
         self.cluster, self.namespace, self.serves = cluster, namespace, scenario.candidate.serves
         self.scheduling, self.start_within = scenario.scheduling, scenario.startup.ready_within
 
@@ -49,8 +52,17 @@ class CandidatePods:
     # -- scheduling -----------------------------------------------------------------------------------------------
 
     def unscheduled(self, within: float) -> Findings:
-        """Pods without a node after `within` seconds; stops early when no node can ever fit one."""
-        return self._wait("serving-pod", "scheduled", within, lambda pod: bool(pod["spec"].get("nodeName")))
+        """Pods without a node after `within` seconds; stops early when no node can ever fit one.
+
+        A rollout that makes its next pod only when the last one is Ready is waited for as long; pods it has not made by
+        then wait for no node, and are startup's to judge.
+        """
+        found = self._wait("serving-pod", "scheduled", within, _scheduled)
+        made = self.now()
+        if found and made and all(map(_scheduled, made)):
+            saw("serving-pod", len(made), {name(pod): pod["spec"]["nodeName"] for pod in made}, "those made so far")
+            return Findings()
+        return found
 
     def not_ready(self, within: float) -> Findings:
         """Pods that are not Ready after `within` seconds; stops early on what no restart can clear."""
@@ -62,13 +74,14 @@ class CandidatePods:
             complete = all(one.owner_uid and len(one.pods) == one.wanted and all(map(done, one.pods)) for one in found)
             return [pod for one in found for pod in one.pods] if complete else None
 
+        before = time.monotonic() - self.applied if self.applied is not None else 0.0
         try:
             pods = wait_for(
                 self.cluster, f"every pod {what}", "v1", "Pod", self.namespace,
-                until=until, deadline_s=within, give_up=self._hopeless,
+                until=until, deadline_s=max(within - before, 0.5), give_up=self._hopeless,
             )  # fmt: skip
         except Late as late:
-            return self._late(noun, what, within, late, done)
+            return self._late(noun, what, within, late, before + late.after_s, done)
         saw(noun, len(pods), {name(pod): pod["spec"].get("nodeName") for pod in pods}, f"{what} within {within:g} s")
         return Findings()
 
@@ -84,7 +97,7 @@ class CandidatePods:
                     return f"{name(pod)}: no node can ever fit it"
         return None
 
-    def _late(self, noun: str, what: str, within: float, late: Late, done: Callable[[Object], bool]) -> Findings:
+    def _late(self, noun: str, what: str, within: float, late: Late, after: float, done: Callable[[Object], bool]) -> Findings:
         found = list(self.populations().values())
         pods = [pod for one in found for pod in one.pods]
         wanted = sum(one.wanted for one in found)
@@ -93,7 +106,7 @@ class CandidatePods:
         blames = {self._blame(pod) for pod in pods if not done(pod)} or {(Blame.UNKNOWN, "no pod was made")}
         blame, rule = sorted(blames)[0]
         lines += [late.stopped_early] if late.stopped_early else []
-        headline = f"{ready} of {wanted} pods {what} after {late.after_s:.0f}s (limit {within:g}s), blame: {blame} ({rule})"
+        headline = f"{ready} of {wanted} pods {what} after {after:.0f}s (limit {within:g}s), blame: {blame} ({rule})"
         return Findings([*lines, rule], headline, blame, {name(pod): grade(pod).line for pod in pods}, f"{wanted} {what}")
 
     def _blame(self, pod: Object) -> tuple[Blame, str]:
@@ -160,8 +173,9 @@ class CandidatePods:
         """Containers with more restarts than allowed, by name, never by position."""
         wrong = Findings(expected=allowed)
         for pod in self.serving():
-            for status in pod["status"].get("containerStatuses") or ():
-                saw("container", 1, {f"{name(pod)}/{status['name']}": status["restartCount"]}, allowed)
+            statuses = pod["status"].get("containerStatuses") or ()
+            saw("container", len(statuses), {f"{name(pod)}/{one['name']}": one["restartCount"] for one in statuses}, allowed)
+            for status in statuses:
                 if status["restartCount"] > allowed:
                     died = (status.get("lastState", {}).get("terminated") or {}).get("reason", "unknown")
                     wrong.append(f"{name(pod)}/{status['name']}: {status['restartCount']} restarts, last by {died}")
@@ -206,6 +220,10 @@ def secret_value(cluster: Cluster, namespace: str, secret: str, key: str) -> str
 def _ready(pod: Object) -> bool:
     conditions = pod.get("status", {}).get("conditions") or ()
     return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+
+def _scheduled(pod: Object) -> bool:
+    return bool(pod["spec"].get("nodeName"))
 
 
 def _started(pod: Object) -> bool:

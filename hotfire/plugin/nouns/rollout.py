@@ -1,5 +1,7 @@
 """rollout: the change itself, and whether what is there is what was asked for."""
 
+import time
+
 from hotfire.check import Findings, saw
 from hotfire.errors import Unjudged
 from hotfire.kube.client import Object
@@ -21,6 +23,7 @@ class RolloutNoun:
     def apply(self) -> None:
         """Store the way back, then deploy. Raises Breach when the server refuses an object."""
         self.run.arm()
+        self.run.applied = time.monotonic()
         self.run.rollout.apply()
 
     def differences(self) -> Findings:
