@@ -10,10 +10,11 @@ The hogs end by themselves after HOG_SECONDS; they lie inside the container, so 
 from datetime import datetime
 from typing import Any
 
+from hotfire.errors import Unjudged
 from hotfire.faults.family import Sighting, Target, inside, stamp
 from hotfire.kube.client import Cluster, Object, Ref
 from hotfire.kube.exec import run_in
-from hotfire.words import Effect
+from hotfire.words import Effect, Reason
 
 HOG_SECONDS = 20
 HOGS = 512
@@ -46,7 +47,12 @@ class OomOneContainer:
         return "" if limited else f"container {container} has no memory limit: the node itself would run out of memory"
 
     def inject(self, cluster: Cluster, target: Target) -> dict[str, Any]:
+        """Raises Unjudged (NO_EFFECT) when the container has no shell to start the hogs with."""
         ended = run_in(cluster, target.namespace, target.pod, target.container, ["sh", "-c", HOG], deadline_s=HOG_SECONDS + 5)
+        if "executable file not found" in ended.why or ended.code in (126, 127):
+            raise Unjudged(
+                f"no hog in {target.pod}/{target.container}: {ended.why or ended.complained}", reason=Reason.NO_EFFECT
+            )
         return {
             "hogs": f"up to {HOGS}, each half of the largest process, for at most {HOG_SECONDS} s",
             "exec ended": str(ended),

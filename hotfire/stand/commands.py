@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from hotfire.errors import BadInput, HarnessError, Refused
+from hotfire.stand import images
 from hotfire.stand.embedded import build as builder
 from hotfire.stand.embedded import lifecycle, machine
 from hotfire.stand.embedded.plan import Stand
@@ -72,8 +73,10 @@ def status(name: str) -> None:
 
 @stand.command()
 def build() -> None:
-    """Build the stand's binaries into the cache, once."""
+    """Build the stand's binaries and images into the cache, once."""
     builder.binaries(None, _say)
+    for name in images.NAMES:
+        images.build(name, _say)
 
 
 @stand.command()
