@@ -1,5 +1,6 @@
 """What the suites' nouns say of pods written by hand: each container by name, each pod by owner, nobody by absence."""
 
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from hotfire.check import CheckSpec, Evidence, running
 from hotfire.errors import Unjudged
-from hotfire.kube.client import Cluster, Object
+from hotfire.kube.client import Cluster, Object, Ref
 from hotfire.plugin.nouns.candidate import Candidate
 from hotfire.plugin.nouns.pods import CandidatePods
 from hotfire.record.events import Seen
@@ -150,6 +151,7 @@ def test_ready_pods_of_an_older_revision_are_not_the_candidates(hand: Hand) -> N
     old = hand.replica_set(deployment, "1")
     hand.behind(hand.pod("a", old, 0, node="n"), hand.pod("b", old, 0, node="n"))
     assert hand.ask(lambda: hand.pods.not_ready(0.6), Evidence("ready-pod"))[0] and not hand.seen
+    hand.candidate.leave_within = 0.5
     with pytest.raises(Unjudged):
         hand.ask(hand.candidate.strangers, Evidence("serving-pod"))
 
@@ -165,6 +167,7 @@ def test_two_ready_pods_of_two_are_ready(hand: Hand) -> None:
 def test_whoever_else_answers_in_its_name_is_a_stranger(hand: Hand) -> None:
     deployment = hand.deployment(2)
     new, old = hand.replica_set(deployment, "2"), hand.replica_set(deployment, "1")
+    hand.candidate.leave_within = 0.5
     mine, wrong, alone = hand.pod("a", new, 0), hand.pod("b", new, 0, image=OTHER), hand.pod("c", new, 0)
     hand.behind(mine, wrong, hand.pod("d", old, 0))
     lines, _ = hand.ask(hand.candidate.strangers, Evidence("serving-pod"))
@@ -176,7 +179,23 @@ def test_whoever_else_answers_in_its_name_is_a_stranger(hand: Hand) -> None:
     assert alone["metadata"]["name"] == "c"
 
 
+def test_a_pod_that_is_being_replaced_gets_the_time_to_leave(hand: Hand) -> None:
+    deployment = hand.deployment(1)
+    new, old = hand.replica_set(deployment, "2"), hand.replica_set(deployment, "1")
+    mine, leaving = hand.pod("a", new, 0), hand.pod("d", old, 0)
+    hand.behind(mine, leaving)
+
+    def leaves() -> None:
+        found = hand.cluster.get(Ref("discovery.k8s.io/v1", "EndpointSlice", hand.namespace, "tiny-1"))
+        hand.cluster.delete(Ref.of(leaving), uid=leaving["metadata"]["uid"], grace=0)
+        hand.cluster.replace({**found, "endpoints": found["endpoints"][:1]})
+
+    threading.Timer(1.0, leaves).start()
+    assert hand.ask(hand.candidate.strangers, Evidence("serving-pod", per="serving-pod")) == ([], "")
+
+
 def test_a_pod_whose_image_nobody_saw_is_a_stranger(hand: Hand) -> None:
+    hand.candidate.leave_within = 0.5
     hand.behind(hand.pod("a", hand.replica_set(hand.deployment(1), "2")))
     assert hand.ask(hand.candidate.strangers, Evidence("serving-pod"))[0]
 

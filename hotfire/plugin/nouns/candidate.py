@@ -2,19 +2,21 @@
 
 import base64
 import json
+import time
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hotfire.check import Findings, saw
 from hotfire.kube.client import ApiError, Cluster, NotFound, Object
 from hotfire.kube.logs import read_logs
-from hotfire.kube.wait import Late, wait_for
-from hotfire.plugin.nouns.pods import CandidatePods, name, secret_value
-from hotfire.rollout.population import endpoints
+from hotfire.kube.wait import Late, pause, wait_for
+from hotfire.plugin.nouns.pods import CandidatePods, complete, name, secret_value
+from hotfire.rollout.population import Population, endpoints
 from hotfire.rollout.probes import probe_pod
 from hotfire.scenario.images import containers
-from hotfire.scenario.model import InjectedSecret, Located
+from hotfire.scenario.model import InjectedSecret, Located, Serves
 
+LEAVE_S, CATCH_UP_S = 40.0, 3.0  # seconds: the default grace of 30 s and a kubelet's rest / after the last one left
 PROBE_WAIT = 6.0  # seconds in which the scheduler must have refused a pod that nothing can fit
 
 
@@ -24,6 +26,7 @@ class Candidate:
     def __init__(self, cluster: Cluster, located: Located, namespace: str, anchor: Object, applied: float) -> None:
         self.cluster, self.located, self.namespace, self.anchor = cluster, located, namespace, anchor
         self.scenario = located.scenario
+        self.leave_within = LEAVE_S
         self.pods = CandidatePods(cluster, namespace, self.scenario, applied)
 
     def asked_images(self) -> set[str]:
@@ -31,19 +34,28 @@ class Candidate:
         return {str(item["image"]).rpartition("@")[2] for obj in self.located.objects for item in containers(obj)}
 
     def strangers(self) -> Findings:
-        """Endpoints that are no pod of this rollout, and pods of it that run another image than was asked for."""
-        wrong = Findings()
-        asked = self.asked_images()
-        for serves, found in self.pods.populations().items():
+        """Endpoints that are no pod of this rollout, and pods of it that run another image than was asked for.
+
+        A rollout that surges is Ready before the pods it replaces are gone: those get the time that leaving takes, and the
+        controller of the endpoints a moment to notice.
+        """
+        began = gone = time.monotonic()
+        while (wrong := self._unlike(populations := self.pods.populations())) and all(map(complete, populations.values())):
+            now = time.monotonic()
+            gone = now if any(found.others for found in populations.values()) else gone
+            if now - began > self.leave_within or now - gone > CATCH_UP_S:
+                break
+            pause(0.2)
+        for serves, found in populations.items():
+            saw("serving-pod", len(found.pods), sorted(map(name, found.pods)), f"all that {serves.service} reaches")
+        return Findings(wrong)
+
+    def _unlike(self, populations: Mapping[Serves, Population]) -> list[str]:
+        wrong, asked = list[str](), self.asked_images()
+        for serves, found in populations.items():
             mine = {pod["metadata"]["uid"]: pod for pod in found.pods}
             behind = endpoints(self.cluster, self.namespace, serves.service)
             uids = {(item.get("targetRef") or {}).get("uid"): item for item in behind}
-            saw(
-                "serving-pod",
-                len(mine),
-                sorted(name(pod) for pod in mine.values()),
-                f"all that {serves.service} reaches",
-            )
             for uid, item in uids.items():
                 if uid not in mine:
                     who = (item.get("targetRef") or {}).get("name", item.get("addresses"))

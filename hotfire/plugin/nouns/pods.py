@@ -22,6 +22,11 @@ def name(pod: Object) -> str:
     return str(pod["metadata"]["name"])
 
 
+def complete(found: Population) -> bool:
+    """Whether every pod of the newest template is there and Ready."""
+    return bool(found.owner_uid) and len(found.pods) == found.wanted and all(map(_ready, found.pods))
+
+
 class CandidatePods:
     """Every pod of every workload that the candidate serves with."""
 
