@@ -11,7 +11,8 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from hotfire.errors import BadInput, HarnessError, LeaseLost
-from hotfire.journal.journal import Journal, away, journals
+from hotfire.journal.journal import SELECT, Journal, away, journals
+from hotfire.journal.lease import API as LEASES
 from hotfire.journal.lease import Lease, NotRenewed
 from hotfire.journal.store import Stored, drop, fetch
 from hotfire.kube.client import ApiError, Cluster, Conflict, Forbidden, Object, Ref
@@ -294,9 +295,21 @@ def abort(
     """
     found = [one for one in _near_and_far(cluster, namespace) if one.body.namespace == namespace]
     found = [one for one in found if workload is None or workload in one.body.workloads]
+    if all(one.ended for one in found):
+        _free(cluster, namespace, tell)
     if not found:
         raise BadInput(f"--namespace {namespace}: no journal of hotfire is about {workload or 'anything'} there")
     return min((_abort(one, tell) for one in found), key=lambda ending: ending.safe)
+
+
+def _free(cluster: Cluster, namespace: str, tell: Callable[[str], None]) -> None:
+    """A run that died before its journal was there, or after its tombstone was, still holds its Leases: free them."""
+    for live in cluster.list(LEASES, "Lease", namespace, labels=SELECT):
+        if holder := live["spec"].get("holderIdentity"):
+            workload = live["metadata"]["name"].removeprefix("hotfire-").replace("-", "/", 1)
+            length = float(live["spec"].get("leaseDurationSeconds") or 30)
+            Lease.take(cluster, namespace, [workload], f"abort-{holder}", length, wait_s=2 * length).release()
+            tell(f"run {holder} died without a journal that has to be finished: its Lease on {workload} is free again")
 
 
 def _near_and_far(cluster: Cluster, namespace: str) -> list[Journal]:
@@ -332,6 +345,7 @@ def _abort(journal: Journal, tell: Callable[[str], None]) -> Ending:
         ask = through_api_server(journal)
         ending = Settling(journal, lease.guard, say, "abort", probe=ask, new_probe=ask).settle(Decision.ROLL_BACK, "abort")
         if ending.safe or ending.state is State.CONFIRMED:  # confirmed, its record lost: nothing more can be found out
+            drop(journal)
             journal.write(settled=True)
             journal.conclude(ending.verdict)
         return ending

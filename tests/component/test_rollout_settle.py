@@ -7,7 +7,7 @@ import pytest
 from hotfire.errors import BadInput, Interrupted, LeaseLost, Refused
 from hotfire.journal.entries import DeleteAdded
 from hotfire.journal.journal import Body, Journal, describe
-from hotfire.journal.lease import holder_of
+from hotfire.journal.lease import Lease, holder_of
 from hotfire.journal.store import Stored, keep
 from hotfire.kube.client import Object, Ref
 from hotfire.kube.wait import check_interrupt, forget_interrupt, interrupt
@@ -178,6 +178,14 @@ def test_abort_finishes_a_dead_run_and_a_second_abort_only_says_so(settling, clu
 def test_abort_where_there_is_no_journal_is_bad_input(cluster, namespace):
     with pytest.raises(BadInput, match="no journal of hotfire"):
         abort(cluster, namespace, tell=lambda line: None)
+
+
+def test_abort_frees_the_lease_of_a_run_that_died_before_its_journal(cluster, namespace):
+    dead = Lease.take(cluster, namespace, [LLAMA], "run-a", 1)
+    dead._stop.set()  # as SIGKILL leaves it: held, never renewed, never released
+    with pytest.raises(BadInput, match="no journal"):
+        abort(cluster, namespace, tell=lambda line: None)
+    assert holder_of(cluster, namespace, LLAMA) == ""
 
 
 def test_the_journal_of_a_created_namespace_lies_at_home(cluster, namespace, located):
