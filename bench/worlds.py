@@ -17,7 +17,8 @@ Floats = NDArray[np.float64]
 BURN = 6_000
 WORLDS = ("mm4", "mg4cv1", "mg4cv2", "llm", "llmttft", "twopod", "drift", "stall")
 HELD_OUT = ("mm1", "mm16", "pareto", "bursty")  # never used to choose a constant of the rule
-OWN = ("cache", "pauses")  # added here: prefix-cache phases; freezes at random times
+OWN = ("cache", "pauses", "gamma")  # added here: prefix-cache phases; freezes at random times; clumped arrivals
+REFUSED = ("bursts",)  # lint refuses to gate on it: 9 % wrong passes at utilisation 0.9 (200 runs, 2026-11-25), 1 % at 0.8
 SLOTS, BASE, PER, PREFILL = 16, 0.020, 0.0008, 0.00008
 
 
@@ -140,6 +141,8 @@ def simulate(name: str, utilisation: float, runs: int, requests: int, seed: int,
         "pareto": lambda: queue(t, 0.6 * (1 + rng.pareto(2.5, shape)), 4) - t,
         "bursty": lambda: _bursty(rng, gap, utilisation),
         "twopod": lambda: _two_pods(rng, t),
+        "gamma": lambda: _clumped(rng, shape, utilisation),
+        "bursts": lambda: _in_bursts(rng, shape, utilisation),
         "drift": lambda: queue(t, lognormal(rng, shape, 1.0) * np.exp(_wander(rng, shape, 0.06, 1_000)), 4) - t,
         "stall": lambda: _stalls(rng, t, periodic=True),
         "pauses": lambda: _stalls(rng, t, periodic=False),
@@ -153,6 +156,18 @@ def _bursty(rng: np.random.Generator, gap: Floats, utilisation: float) -> Floats
     rate = np.where(phases(rng, gap.shape, 100), 1.3, 0.7) * (0.5 / 1.3 + 0.5 / 0.7)
     t = np.cumsum(gap / (4 * utilisation) / rate, axis=1)
     return queue(t, lognormal(rng, gap.shape, 1.0), 4) - t
+
+
+def _clumped(rng: np.random.Generator, shape: tuple[int, int], utilisation: float) -> Floats:
+    """Gaps from a gamma of shape 0.5: twice as variable as Poisson's."""
+    t = np.cumsum(rng.gamma(0.5, 2.0, shape) / (4 * utilisation), axis=1)
+    return queue(t, lognormal(rng, shape, 1.0), 4) - t
+
+
+def _in_bursts(rng: np.random.Generator, shape: tuple[int, int], utilisation: float) -> Floats:
+    """Twenty at once, at equal distances."""
+    t = np.broadcast_to(np.arange(shape[1]) // 20 * 20 / (4 * utilisation), shape).astype(float)
+    return queue(t, lognormal(rng, shape, 1.0), 4) - t
 
 
 def _two_pods(rng: np.random.Generator, t: Floats) -> Floats:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Flags = NDArray[np.bool_]
 
 METRICS = ("ttft", "itl", "gap", "e2e", "errors")
+RATED = ("poisson", "constant", "gamma", "ramp", "steps", "bursts", "replay")
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,12 +177,15 @@ def judge(
 ) -> Judgement:
     """One objective at one look. Exactly one of (quantile and limit_s) and ratio (errors only).
 
-    arrivals: `spaced`, or a rated kind (`poisson`, `constant`); confidence: None for a point estimate. Raises Unjudged.
+    arrivals: `spaced`, one of RATED, or `closed`, of which only errors are true; confidence: None for a point estimate.
+    Raises Unjudged.
     """
     if (quantile is None) != (limit_s is None) or (quantile is None) == (ratio is None):
         raise HarnessError("a gate has either a quantile with a limit, or a ratio")
-    if arrivals not in ("spaced", "poisson", "constant"):
+    if arrivals not in ("spaced", "closed", *RATED):
         raise HarnessError(f"arrivals {arrivals!r}: no rule for them")
+    if arrivals == "closed" and metric != "errors" and confidence is not None:
+        raise Unjudged(f"a closed loop hides every stall: its {metric} shows nothing", reason=Reason.NO_DATA)
     who = population(samples, metric, limit_s, timeout_s)
     n, bad = len(who.bad), int(who.bad.sum())
     p0 = ratio if ratio is not None else round(1 - (quantile or 0), 9)

@@ -3,7 +3,8 @@
 `plan.jsonl`: a header, one line per prompt, one line per request in the order of sending. The first `warm_up` requests
 are sent and not counted. The counted ones end at `looks[-1]`, the cap; the run proceeds look by look. `due_us` counts
 from the start of the load. For a spaced load it is the earliest moment: the next request is due at the later of that
-period after the previous one was due, and the previous one's end.
+period after the previous one was due, and the previous one's end. A text of made-up words is not written out: seed and
+index say which words they are, the item how many.
 """
 
 import hashlib
@@ -17,11 +18,18 @@ from pathlib import Path
 from typing import IO, Any
 
 from hotfire.errors import BadInput, HarnessError
+from hotfire.scenario.datafiles import read_dues
 
 FORMAT = 1
+WORDS = re.findall(
+    r"\S+",
+    "the a of to in and that it is was for on are with as by at from this have which one all were each their said would "
+    "there what so up out if about who get time then no into just him your some could them see other than now look only "
+    "come its over think also back after use two how our work first well way even new want because any these day most us",
+)
 _RATE = r"(\d+(?:\.\d+)?)/(s|m)"
-_TIME = r"(\d+(?:\.\d+)?)(ms|s|m|h)"
-_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_TIME = r"((?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+)"
+_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 GRAMMAR = {
     "spaced": rf"spaced {_TIME}",
     "closed": r"closed ([1-9]\d*)",
@@ -45,13 +53,27 @@ class Prompt:
 
 
 @dataclass(frozen=True)
+class Lengths:
+    """How texts are made up and how long answers are: `fixed N`, `uniform N to N` or `lognormal MEAN cv CV`; empty for what
+    the prompts say. prefix: words that the prompts of one of `groups` begin with in common."""
+
+    prompt_words: str = ""
+    answer_tokens: str = ""
+    prefix: int = 0
+    groups: int = 1
+
+
+@dataclass(frozen=True)
 class Item:
-    """One planned request. due_us: microseconds from the start of the load."""
+    """One planned request. due_us: microseconds from the start of the load; words: of a made-up text, 0 for a prompt of the
+    plan; group: which of the shared beginnings it has."""
 
     index: int
     due_us: int
     prompt: str
     max_tokens: int
+    words: int = 0
+    group: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,6 +88,7 @@ class Header:
     unique: bool = False  # each prompt starts with a text of its own: no prefix cache can hit
     period_us: int = 0  # spaced only
     closed: int = 0  # so many at a time, the next when one ends: for capacity and soak, its latencies hide every stall
+    prefix: int = 0  # words that the prompts of a group begin with
 
     @property
     def spaced(self) -> bool:
@@ -94,7 +117,9 @@ class Plan:
         """The requests in order; the file is read as it goes."""
         for line in _lines(self.path):
             if "i" in line:
-                yield Item(line["i"], line["due_us"], line["prompt"], line["max_tokens"])
+                yield Item(
+                    line["i"], line["due_us"], line["prompt"], line["max_tokens"], line.get("words", 0), line.get("group", 0)
+                )  # fmt: skip
 
     def prompts(self) -> dict[str, str]:
         """The texts by id."""
@@ -108,8 +133,11 @@ class Plan:
 
     def text(self, prompts: dict[str, str], item: Item) -> str:
         """What this request says."""
-        text = prompts[item.prompt]
-        return f"({self.header.seed}-{item.index}) {text}" if self.header.unique else text
+        seed = self.header.seed
+        text = made_up(f"{seed}/{item.index}", item.words) if item.words else prompts[item.prompt]
+        if self.header.prefix:
+            text = f"{made_up(f'{seed}/prefix/{item.group}', self.header.prefix)} {text}"
+        return f"({seed}-{item.index}) {text}" if self.header.unique else text
 
 
 def draw(
@@ -122,18 +150,26 @@ def draw(
     warm_up: int = 0,
     max_tokens: int = 16,
     unique: bool = False,
+    lengths: Lengths | None = None,
+    beside: Path | None = None,
 ) -> Plan:
     """Write the plan: `arrivals` as in GRAMMAR, looks: counted requests at each look, ascending (`gates.look_sizes`).
 
-    The same arguments give the same bytes. Raises BadInput for arrivals that are not understood.
+    beside: the folder in which a file to replay lies. The same arguments give the same bytes. Raises BadInput for arrivals
+    that are not understood.
     """
+    lengths = lengths or Lengths()
     if not prompts or not looks or list(looks) != sorted(set(looks)) or looks[0] < 1:
         raise HarnessError(f"a plan needs prompts and ascending looks, not {len(prompts)} and {list(looks)}")
-    dues = due_times(arrivals, seed)
+    dues = due_times(arrivals, seed, beside)
+    words, tokens = (spread(text, random.Random(f"{seed}/{what}")) for text, what in
+                     ((lengths.prompt_words, "words"), (lengths.answer_tokens, "tokens")))  # fmt: skip
+    group = random.Random(f"{seed}/groups")
     spaced = re.fullmatch(GRAMMAR["spaced"], arrivals)
-    period = round(_seconds(spaced[1], spaced[2]) * 1e6) if spaced else 0
+    period = round(_seconds(spaced[1]) * 1e6) if spaced else 0
     closed = re.fullmatch(GRAMMAR["closed"], arrivals)
-    header = Header(FORMAT, seed, arrivals, warm_up, tuple(looks), unique, period, int(closed[1]) if closed else 0)
+    streams = int(closed[1]) if closed else 0
+    header = Header(FORMAT, seed, arrivals, warm_up, tuple(looks), unique, period, streams, lengths.prefix)
     choose = random.Random(f"{seed}/prompts")
     order: list[Prompt] = []
     with path.open("w", encoding="utf-8") as out:
@@ -147,10 +183,10 @@ def draw(
             due = next(dues, None)
             if due is None:
                 raise BadInput(f"{arrivals}: only {index} arrivals, {header.requests} are needed")
-            _write(
-                out,
-                {"i": index, "due_us": round(due * 1e6), "prompt": prompt.id, "max_tokens": prompt.max_tokens or max_tokens},
-            )
+            asked = prompt.max_tokens or next(tokens, max_tokens)
+            line = {"i": index, "due_us": round(due * 1e6), "prompt": prompt.id, "max_tokens": asked}
+            line |= {"words": next(words)} if lengths.prompt_words else {}
+            _write(out, line | ({"group": group.randrange(lengths.groups)} if lengths.prefix else {}))
     return Plan(path, digest_of(path), header)
 
 
@@ -186,10 +222,12 @@ def read_prompts(path: Path) -> list[Prompt]:
     return out
 
 
-def due_times(arrivals: str, seed: int) -> Iterator[float]:
-    """Seconds from the start at which requests are due, ascending; endless but for replay."""
+def due_times(arrivals: str, seed: int, beside: Path | None = None) -> Iterator[float]:
+    """Seconds from the start at which requests are due, ascending; endless but for replay, whose file lies `beside`."""
     for kind, pattern in GRAMMAR.items():
         found = re.fullmatch(pattern, arrivals)
+        if found and kind == "replay":
+            return iter(read_dues((beside or Path()) / found[1]))
         if found:
             steps: Iterator[float] = _KINDS[kind](found.groups(), random.Random(f"{seed}/arrivals"))
             return steps
@@ -202,10 +240,29 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _seconds(number: str, unit: str) -> float:
-    seconds = float(number) * _UNITS[unit]
+def spread(text: str, rng: random.Random) -> Iterator[int]:
+    """Lengths as `fixed N`, `uniform N to N` or `lognormal MEAN cv CV` says, 1 at least; endless, but nothing for ''."""
+    kind, *words = text.split() or [""]
+    numbers = [float(word) for word in words if word[0].isdigit()]
+    if kind == "lognormal":
+        mean, variance = numbers[0], math.log1p(numbers[1] ** 2)
+        centre = math.log(mean) - variance / 2
+        while True:
+            yield max(1, round(rng.lognormvariate(centre, math.sqrt(variance))))
+    while kind:
+        yield rng.randint(int(numbers[0]), int(numbers[-1]))
+
+
+def made_up(seed: str, words: int) -> str:
+    """So many words; the same seed gives the same ones."""
+    return " ".join(random.Random(seed).choices(WORDS, k=words))
+
+
+def _seconds(text: str) -> float:
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if seconds <= 0:
-        raise BadInput(f"arrivals: {number}{unit} is no time between requests")
+        raise BadInput(f"arrivals: {text} is no time between requests")
     return seconds
 
 
@@ -240,7 +297,7 @@ def _of_rate(level: Any) -> Iterator[float]:
 
 
 def _ramp(g: tuple[str, ...], rng: random.Random) -> Iterator[float]:
-    first, last, over = _rate(g[0], g[1]), _rate(g[2], g[3]), _seconds(g[4], g[5])
+    first, last, over = _rate(g[0], g[1]), _rate(g[2], g[3]), _seconds(g[4])
     slope, in_ramp = (last - first) / over, (first + last) / 2 * over
 
     def when(k: int) -> float:
@@ -253,7 +310,7 @@ def _ramp(g: tuple[str, ...], rng: random.Random) -> Iterator[float]:
 
 def _steps(g: tuple[str, ...], rng: random.Random) -> Iterator[float]:
     rates = [_rate(*pair) for pair in re.findall(_RATE, g[0])]
-    each = _seconds(g[-2], g[-1])
+    each = _seconds(g[-1])
     start = 0.0
     for rate in rates[:-1]:
         yield from (start + k / rate for k in range(math.ceil(rate * each)))
@@ -262,21 +319,12 @@ def _steps(g: tuple[str, ...], rng: random.Random) -> Iterator[float]:
 
 
 def _bursts(g: tuple[str, ...], rng: random.Random) -> Iterator[float]:
-    size, every = int(g[0]), _seconds(g[1], g[2])
+    size, every = int(g[0]), _seconds(g[1])
     return (k // size * every for k in _count())
 
 
-def _replay(g: tuple[str, ...], rng: random.Random) -> Iterator[float]:
-    """Due times of another plan, or of any JSONL with `due_us`."""
-    path = Path(g[0])
-    if not path.is_file():
-        raise BadInput(f"arrivals: replay {path}: no such file")
-    dues = sorted(line["due_us"] for line in _lines(path) if "due_us" in line)
-    return ((due - dues[0]) / 1e6 for due in dues)
-
-
 _KINDS: dict[str, Any] = {
-    "spaced": lambda g, rng: _every(_seconds(*g)),
+    "spaced": lambda g, rng: _every(_seconds(g[0])),
     "closed": lambda g, rng: _every(0.0),
     "constant": lambda g, rng: _every(1 / _rate(*g)),
     "poisson": lambda g, rng: _gaps(lambda: rng.expovariate(_rate(*g))),
@@ -284,7 +332,6 @@ _KINDS: dict[str, Any] = {
     "ramp": _ramp,
     "steps": _steps,
     "bursts": _bursts,
-    "replay": _replay,
 }
 
 

@@ -1,7 +1,9 @@
 """The JSONL files beside a scenario: golden cases and prompts. Every broken line is named as file:line:column."""
 
+import gzip
 import json
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,46 @@ def read_golden(path: Path) -> list[dict[str, Any]]:
 def read_prompts(path: Path) -> list[dict[str, Any]]:
     """Prompts {prompt, max_tokens?}. Raises BadInput."""
     return _read(path, {"prompt": str}, "prompt")
+
+
+def read_dues(path: Path) -> list[float]:
+    """When requests were due, seconds from the first one, ascending: of a plan.jsonl, of any JSONL with `due_us`, or of
+    the samples.jsonl.gz of an earlier run. Raises BadInput."""
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+            dues = sorted(_dues(path, file))
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        said = getattr(error, "strerror", None) or str(error) or "cut short"
+        raise BadInput(f"{path}: {said}, a plan or samples of an earlier run are expected") from None
+    if not dues:
+        raise BadInput(f"{path}: no arrivals in it, lines with `due_us` or the samples of a run are expected")
+    return [(due - dues[0]) / 1e6 for due in dues]
+
+
+def _dues(path: Path, lines: Iterable[str]) -> Iterator[float]:
+    """Of samples those that count, of a plan all after its warm-up: their own warm-up is not what is replayed."""
+    column, number_in, warm = None, 0, 0
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise BadInput(f"{path}:{number}:1: not JSON") from None
+        if isinstance(row, dict):
+            warm = row.get("warm_up", warm)
+            due = row.get("due_us")
+            if due is not None:
+                number_in += 1
+                if number_in <= warm:
+                    continue
+        elif isinstance(row, list) and column is None and "due" in row:
+            column = (row.index("due"), row.index("warm"))
+            continue
+        else:
+            due = row[column[0]] if isinstance(row, list) and column and not row[column[1]] else None
+        if due is not None:
+            if isinstance(due, bool) or not isinstance(due, int | float):
+                raise BadInput(f"{path}:{number}:1: due at {due!r}, microseconds are expected")
+            yield float(due)
 
 
 def _read(path: Path, texts: Mapping[str, type], what: str) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from hotfire.errors import BadInput
+from hotfire.scenario.datafiles import read_dues
 from hotfire.scenario.manifests import read_manifests
 from hotfire.scenario.marks import Document, Loc, at, mark_of, read_core
 from hotfire.scenario.model import Located, Scenario
@@ -29,7 +30,7 @@ def load(path: Path, namespace: str | None = None) -> Located:
     document, digest = _document(path)
     if namespace is not None and isinstance(document.data, dict) and isinstance(document.data.get("stand"), dict):
         document.data["stand"]["namespace"] = namespace
-    scenario = _scenario(path, document)
+    scenario = _replayed(_scenario(path, document), path, document)
     shown = mark_of(document.marks, ("candidate", "manifests"))[1].value
     found = read_manifests(scenario, path.parent / scenario.candidate.manifests, at(path, shown), path, document.marks)
     return Located(
@@ -73,6 +74,19 @@ def _scenario(path: Path, document: Document) -> Scenario:
             on_key = item["type"] in ("extra_forbidden", "missing")
             lines[(mark.key if on_key else mark.value, _said(item, known))] = None
         raise BadInput(*(f"{at(path, place)}: {text}" for place, text in sorted(lines))) from None
+
+
+def _replayed(scenario: Scenario, path: Path, document: Document) -> Scenario:
+    """With the arrivals of a replay read, so that its rate is known; a file that cannot be is left to lint, which names it."""
+    if scenario.load is None or not scenario.load.arrivals.file:
+        return scenario
+    try:
+        arrivals = scenario.load.arrivals.resolved(read_dues(path.parent / scenario.load.arrivals.file))
+    except BadInput:
+        return scenario
+    except ValueError as error:
+        raise BadInput(f"{at(path, mark_of(document.marks, ('load', 'arrivals'))[1].value)}: load.arrivals: {error}") from None
+    return scenario.model_copy(update={"load": scenario.load.model_copy(update={"arrivals": arrivals})})
 
 
 def _said(item: Any, known: Loc) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, Tag, model_validator
 
 from hotfire.scenario.marks import Loc, Mark, at, mark_of
-from hotfire.scenario.units import Arrivals, Confidence, Duration, Limit
+from hotfire.scenario.units import Arrivals, Confidence, Duration, Limit, Spread, WarmUp
 from hotfire.words import Gate, Mode
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$")]
@@ -61,6 +61,9 @@ class Stand(Model):
     secrets_from: str | None = Field(None, description="the namespace from which Secrets named in `secrets` are copied")
     home: Name | None = Field(None, description="create: where Lease and journal lie; secrets_from or default when absent")
     accelerators: Literal["real", "simulated", "none"] = Field("real", description="printed on every certificate")
+    image: Annotated[str, Field(pattern=r"^[^@\s]+@sha256:[0-9a-f]{64}$")] | None = Field(
+        None, description="hotfire's own image by digest, for the watchdog; without it the way back is not armed"
+    )
 
     @model_validator(mode="after")
     def _created_needs_create(self) -> "Stand":
@@ -149,17 +152,35 @@ class Behaviour(Model):
     timeout: Duration = Field("30s", validate_default=True, description="for each single request of suite 60")
 
 
+class Prefix(Model):
+    """A beginning that prompts share, so that a prefix cache can hit."""
+
+    words: StrictInt = Field(ge=1, le=100_000, description="words that the prompts of a group have in common")
+    groups: StrictInt = Field(1, ge=1, description="how many such beginnings there are; each request draws one")
+
+
 class Load(Model):
     """The plan of requests."""
 
-    arrivals: Arrivals = Field(description="spaced PERIOD (one at a time), or poisson|constant RATE/s (open loop)")
+    arrivals: Arrivals = Field(
+        description="spaced PERIOD (one at a time); open loop: poisson|constant RATE/s, gamma RATE/s shape K, ramp RATE/s to "
+        "RATE/s over T, steps RATE/s RATE/s each T, bursts N every T, replay FILE; closed N, for capacity alone"
+    )
     requests: StrictInt | None = Field(None, ge=1, description="requests to the first look; from the gates when absent")
     for_: Duration | None = Field(None, alias="for", description="how long the first look lasts, instead of requests")
-    warm_up: StrictInt = Field(3, ge=0, description="requests sent and not counted")
+    warm_up: WarmUp = Field(
+        None,
+        description="sent and not counted, beside a ramp and lower steps: requests or a duration; when absent 3, for an open "
+        "loop a tenth of the first look and 100 at least",
+    )
     prompts: str | None = Field(None, description="a JSONL file of {prompt, max_tokens?}, beside the scenario")
+    prompt_words: Spread | None = Field(None, description="instead of prompts: made-up texts, so many words long")
+    shared_prefix: Prefix | None = Field(None, description="what the prompts begin with in common")
+    unique: StrictBool = Field(False, description="each prompt begins with a text of its own: no prefix cache can hit")
     max_tokens: StrictInt = Field(16, ge=1, description="tokens asked for where the prompt's line does not say")
+    answer_tokens: Spread | None = Field(None, description="instead of max_tokens: drawn for each request")
     timeout: Duration = Field("60s", validate_default=True, description="a request unanswered for this long has failed")
-    slots: StrictInt | None = Field(None, ge=1, description="cap of requests in flight; 1.2 x rate x timeout when absent")
+    slots: StrictInt | None = Field(None, ge=1, description="cap of requests in flight; 1.2 x peak rate x timeout when absent")
     seed: StrictInt = Field(42, description="of the arrival plan and the order of prompts; the same seed is the same plan")
 
 
@@ -243,6 +264,9 @@ class Rollback(Model):
 
     within: Duration = Field("3m", validate_default=True, description="the baseline serves again by then")
     soak: Duration = Field("10s", validate_default=True, description="and goes on doing so for this long")
+    settle_by: Duration | None = Field(
+        None, description="armed: not settled after this long, the watchdog restores; twice all bounds, 10m at least, if absent"
+    )
 
 
 class Lock(Model):

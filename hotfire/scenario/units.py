@@ -3,8 +3,11 @@
 Durations are seconds (float), shares are 0..1 (float), rates are requests per second (float).
 """
 
+import math
 import re
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import durationpy
@@ -113,32 +116,150 @@ class Limit(_Written):
         return cls(text, parse_share(bare), True) if bare.endswith("%") else cls(text, parse_duration(bare), False)
 
 
+_RATE = rf"{_N}/(?:s|m)"
+
+
 @dataclass(frozen=True)
 class Arrivals(_Written):
-    """When requests are due: `spaced 1s` (one at a time, paced), `poisson 8/s` or `constant 8/s` (open loop).
+    """When requests are due. An open loop sends on time whatever became of those before; `spaced` and `closed` wait.
 
-    period: seconds between requests on average; rate: its inverse, per second.
+    period: seconds between requests on average, at the last level; lead: requests before that level is reached (a ramp, lower
+    steps), which are warm-up; lead_s: how long they take; most: the highest rate; size: of a burst, or streams of `closed`;
+    dues: of a replay, seconds from its first, once its file was read.
     """
 
     text: str
     kind: str
     period: float
-    PATTERN = rf"spaced {_DURATION}|(?:poisson|constant) \d+(?:\.\d+)?/(?:s|m)"
-    EXAMPLE = "'spaced 1s', 'poisson 8/s' or 'constant 30/m'"
+    most: float = 0.0
+    lead: int = 0
+    lead_s: float = 0.0
+    size: int = 0
+    shape: float = 1.0
+    file: str = ""
+    dues: tuple[float, ...] = field(default=(), repr=False)
+    PATTERN = (
+        rf"spaced {_DURATION}|(?:poisson|constant) {_RATE}|gamma {_RATE} shape {_N}|ramp {_RATE} to {_RATE} over {_DURATION}"
+        rf"|steps (?:{_RATE} ){{2,}}each {_DURATION}|bursts \d+ every {_DURATION}|replay \S.*|closed \d+"
+    )
+    EXAMPLE = "'spaced 1s', 'poisson 8/s' or 'constant 30/m' (or gamma, ramp, steps, bursts, replay, closed)"
 
     @property
     def rate(self) -> float:
-        return 1 / self.period
+        """Per second, at the last level; inf for `closed`, which goes as fast as the target does."""
+        return 1 / self.period if self.period else math.inf
+
+    @property
+    def open(self) -> bool:
+        """Whether requests are sent on time whatever became of those before."""
+        return self.kind not in ("spaced", "closed")
+
+    @property
+    def steady(self) -> str:
+        """What goes on at the last level for ever: the background traffic of a fault."""
+        if self.kind in ("ramp", "steps"):
+            return f"constant {self.rate:.9g}/s"
+        return f"poisson {self.rate:.9g}/s" if self.kind == "replay" else self.text
+
+    def crowd(self, seconds: float) -> float:
+        """How many requests may be due within that long, at its busiest."""
+        if self.kind == "closed":
+            return self.size
+        if self.kind == "bursts":
+            return self.size * (math.floor(seconds / (self.size * self.period) + 1e-9) + 1)
+        if self.kind == "replay":
+            ends = (bisect_right(self.dues, due + seconds) for due in self.dues)
+            return max((end - start for start, end in enumerate(ends)), default=0)
+        spread = 3 * math.sqrt(self.rate * seconds / self.shape) if self.kind == "gamma" else 0.0
+        return max(self.most, self.rate) * seconds + spread
+
+    def resolved(self, dues: Sequence[float]) -> "Arrivals":
+        """A replay whose file was read: due times in seconds, ascending, from 0."""
+        if len(dues) < 2 or dues[-1] <= 0:
+            raise ValueError(f"{self.file} holds {len(dues)} arrivals at one moment, at least two moments are expected")
+        return replace(self, dues=tuple(dues), period=dues[-1] / (len(dues) - 1))
 
     @classmethod
     def parse(cls, text: str) -> "Arrivals":
-        kind, amount = text.split(" ", 1)
-        if kind == "spaced":
-            period = parse_duration(amount)
-        else:
-            number, per = amount.split("/")
-            rate = float(number) / {"s": 1, "m": 60}[per]
-            period = 1 / rate if rate else 0.0
-        if period <= 0:
-            raise ValueError(f"{text!r} has no positive rate, {cls.EXAMPLE} is expected")
-        return cls(text, kind, period)
+        try:
+            return cls._parsed(text)
+        except _NotPositive:
+            raise ValueError(f"{text!r} has no positive rate, {cls.EXAMPLE} is expected") from None
+
+    @classmethod
+    def _parsed(cls, text: str) -> "Arrivals":
+        kind, *words = text.split()
+        match kind:
+            case "spaced":
+                period = _above_zero(parse_duration(words[0]))
+                return cls(text, kind, period, most=1 / period)
+            case "gamma":
+                rate, shape = _per_second(words[0]), _above_zero(float(words[2]))
+                return cls(text, kind, 1 / rate, most=rate, shape=shape)
+            case "ramp":
+                first, last, over = _per_second(words[0]), _per_second(words[2]), _above_zero(parse_duration(words[4]))
+                lead = math.ceil((first + last) / 2 * over - 1e-9)
+                return cls(text, kind, 1 / last, most=max(first, last), lead=lead, lead_s=over)
+            case "steps":
+                rates, each = [_per_second(word) for word in words[:-2]], _above_zero(parse_duration(words[-1]))
+                lead = sum(math.ceil(rate * each) for rate in rates[:-1])
+                return cls(text, kind, 1 / rates[-1], most=max(rates), lead=lead, lead_s=each * (len(rates) - 1))
+            case "bursts":
+                size, every = int(_above_zero(int(words[0]))), _above_zero(parse_duration(words[2]))
+                return cls(text, kind, every / size, most=size / every, size=size)
+            case "replay":
+                return cls(text, kind, 1.0, file=text.split(" ", 1)[1])
+            case "closed":
+                return cls(text, kind, 0.0, size=int(_above_zero(int(words[0]))))
+        return cls(text, kind, 1 / _per_second(words[0]), most=_per_second(words[0]))
+
+
+class _NotPositive(Exception):
+    """A rate or a time of nothing."""
+
+
+def _above_zero(value: float) -> float:
+    if value <= 0:
+        raise _NotPositive
+    return value
+
+
+def _per_second(text: str) -> float:
+    number, per = text.split("/")
+    return _above_zero(float(number) / {"s": 1, "m": 60}[per])
+
+
+@dataclass(frozen=True)
+class Spread(_Written):
+    """How long texts are: `fixed 200`, `uniform 50 to 400` or `lognormal 200 cv 0.5` (mean and coefficient of variation)."""
+
+    text: str
+    least: int
+    mean: float
+    PATTERN = rf"fixed [1-9]\d{{0,5}}|uniform [1-9]\d{{0,5}} to [1-9]\d{{0,5}}|lognormal [1-9]\d{{0,5}} cv {_N}"
+    EXAMPLE = "'fixed 200', 'uniform 50 to 400' or 'lognormal 200 cv 0.5'"
+
+    @classmethod
+    def parse(cls, text: str) -> "Spread":
+        kind, first, *rest = text.split()
+        if kind == "uniform":
+            if int(rest[1]) < int(first):
+                raise ValueError(f"{text!r} ends before it begins, {cls.EXAMPLE} is expected")
+            return cls(text, int(first), (int(first) + int(rest[1])) / 2)
+        return cls(text, int(first) if kind == "fixed" else 1, float(first))
+
+
+def parse_warm_up(value: object) -> int | float | None:
+    """A number of requests, or a duration -> seconds (float)."""
+    if value is None or isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    if isinstance(value, str):
+        return parse_duration(value)
+    raise ValueError(f"{value!r} is no warm-up, a number of requests or a duration such as 30s is expected")
+
+
+WarmUp = Annotated[
+    int | float | None,
+    BeforeValidator(parse_warm_up),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^{_DURATION}$"}]}),
+]

@@ -1,5 +1,8 @@
 """A plan is the same bytes for the same seed, says when every request is due, and refuses what it cannot read."""
 
+import gzip
+import json
+import re
 from itertools import islice, pairwise
 from pathlib import Path
 from statistics import mean, pstdev
@@ -7,7 +10,9 @@ from statistics import mean, pstdev
 import pytest
 
 from hotfire.errors import BadInput
-from hotfire.load.plan import Prompt, draw, due_times, load, read_prompts
+from hotfire.load.plan import Lengths, Prompt, draw, due_times, load, read_prompts
+from hotfire.load.samples import COLUMNS
+from hotfire.scenario.units import Arrivals
 
 PROMPTS = [Prompt("a", "first"), Prompt("b", "second", 7)]
 
@@ -71,6 +76,52 @@ def test_a_replay_repeats_the_times_of_a_plan(tmp_path: Path) -> None:
     first = [item.due_us for item in plan.items()]
     again = [round(1e6 * t) for t in due_times(f"replay {plan.path}", 9)]
     assert again == [due - first[0] for due in first]
+
+
+def test_a_replay_of_samples_begins_where_they_began_to_count(tmp_path: Path) -> None:
+    rows = [list(COLUMNS), *([i - 2, int(i < 2), 1000 * i, *[None] * (len(COLUMNS) - 3)] for i in range(9))]
+    with gzip.open(tmp_path / "samples.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(row) + "\n" for row in [*rows, {"silences": []}])
+    assert list(due_times("replay samples.jsonl.gz", 1, tmp_path)) == pytest.approx([i / 1000 for i in range(7)])
+
+
+@pytest.mark.parametrize("body", ["", "{}", "nonsense", '{"due_us": "soon"}', "[1, 2]"])
+def test_a_file_without_arrivals_is_not_replayed(tmp_path: Path, body: str) -> None:
+    (tmp_path / "p.jsonl").write_text(body)
+    with pytest.raises(BadInput):
+        due_times("replay p.jsonl", 1, tmp_path)
+
+
+ARRIVALS = (
+    "spaced 1m30s", "constant 8/s", "poisson 30/m", "gamma 8/s shape 0.5", "ramp 1/s to 9/s over 1m30s",
+    "ramp 9/s to 1/s over 10s", "steps 2/s 10/s each 5s", "bursts 3 every 2s", "closed 4",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ARRIVALS)
+def test_the_scenario_and_the_plan_mean_the_same_arrivals(text: str) -> None:
+    """What lint reckons with (rate, what comes before the last level, the crowd within a timeout) is what is drawn."""
+    assert re.fullmatch(Arrivals.PATTERN, text)
+    asked, at = Arrivals.parse(text), dues(text, 4_000)
+    level = at[asked.lead + 1 :]
+    if asked.period:
+        assert (level[-1] - level[0]) / (len(level) - 1) == pytest.approx(asked.period, rel=0.06)
+        assert level[0] >= asked.lead_s - 1e-6
+        most = max(sum(due <= t < due + 20 for t in at[i : i + 600]) for i, due in enumerate(at[:2_000]))
+        assert most <= 1.2 * asked.crowd(20) + 3 * asked.crowd(20) ** 0.5
+        assert dues(asked.steady, 9)[0] >= 0
+
+
+def test_lengths_are_drawn_as_they_are_written(tmp_path: Path) -> None:
+    lengths = Lengths("lognormal 200 cv 0.5", "uniform 8 to 64", prefix=20, groups=3)
+    plan = draw(tmp_path / "p", "poisson 8/s", [Prompt("p", "x")], [2_000], lengths=lengths)
+    items = list(load(plan.path, plan.digest).items())
+    words, tokens = [item.words for item in items], [item.max_tokens for item in items]
+    assert mean(words) == pytest.approx(200, rel=0.05) and pstdev(words) / mean(words) == pytest.approx(0.5, abs=0.05)
+    assert (min(tokens), max(tokens)) == (8, 64) and {item.group for item in items} == {0, 1, 2}
+    texts = [plan.text({}, item).split() for item in items[:50]]
+    assert len({" ".join(text[:20]) for text in texts}) == 3 and len({" ".join(text) for text in texts}) == 50
+    assert [len(text) for text in texts] == [20 + item.words for item in items[:50]]
 
 
 @pytest.mark.parametrize(

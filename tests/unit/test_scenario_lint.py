@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from hotfire.runtimes import CONTRACTS
-from hotfire.scenario.lint import EMBEDDING_RUNTIMES, first_look, lint, plan
+from hotfire.scenario.lint import EMBEDDING_RUNTIMES, first_look, lint, plan, warm_up
 from hotfire.scenario.loader import load
 
 
@@ -57,6 +57,16 @@ BAD: dict[str, tuple[str, str, str]] = {
     "gaps of one token": ( "timeout: 20s}\nslos:\n  - {metric: e2e", "timeout: 20s, max_tokens: 1}\nslos:\n  - {metric: itl", "15:6: itl p80 < 2s: an answer of one token has no gap, load.max_tokens of 2 or more is expected", ),
     "requests and for": ("timeout: 20s", "timeout: 20s, requests: 21, for: 21s", "13:57: requests and for both say when the first look is, one of them is expected"),
     "slots that close the loop": ("spaced 1s", f"{POISSON}, slots: 100", "13:31: 100 slots would close the open loop, 1.2 x 8/s x 20s timeout = 192 or more are expected"),
+    "slots under the peak of a ramp": ("spaced 1s", "ramp 1/s to 10/s over 1m, slots: 200", "13:44: 200 slots would close the open loop, 1.2 x 10/s x 20s timeout = 240 or more are expected"),
+    "slots under a burst": ("spaced 1s", "bursts 50 every 1m, slots: 40", "13:38: 40 slots would close the open loop, 1.2 x 2.5/s x 20s timeout = 60 or more are expected"),
+    "a gate on bursts": ("spaced 1s", "bursts 20 every 2s", "15:6: e2e under bursts 20 every 2s: no bound holds for such arrivals, less clumped ones or `gate: advisory` are expected"),
+    "a latency of a closed loop": ("spaced 1s", "closed 8, requests: 2000", "15:6: e2e under closed 8: a closed loop hides every stall, an open loop or `gate: advisory` is expected"),
+    "a closed loop under faults": ("spaced 1s", "closed 8, requests: 2000", "17:1: faults under closed 8: it stops when the target does, an open loop is expected"),
+    "a closed loop for a time": ("spaced 1s", "closed 8, for: 1m", "13:8: closed 8 has no rate: `requests` to the first look are expected"),
+    "a replay of nothing": ("spaced 1s", "replay old.jsonl", "13:8: old.jsonl is not there, a JSONL file is expected"),
+    "texts given twice": ("timeout: 20s", "timeout: 20s, prompts: p.jsonl, prompt_words: fixed 9", "13:61: prompts and prompt_words both say what is asked, one of them is expected"),
+    "unique with a shared beginning": ("timeout: 20s", "timeout: 20s, unique: true, shared_prefix: {words: 9}", "13:43: unique prompts share no beginning, shared_prefix or unique is expected"),
+    "gaps of drawn single tokens": ( "timeout: 20s}\nslos:\n  - {metric: e2e", "timeout: 20s, answer_tokens: fixed 1}\nslos:\n  - {metric: itl", "15:6: itl p80 < 2s: an answer of one token has no gap, load.max_tokens of 2 or more is expected", ),
     "a stall nothing can reach": ("load: {", "stall: {max: 20s}\nload: {", "13:9: no silence can fail it: requests end at the timeout of 20s, stall.max is 20s, less is expected"),
     "a timeout below the stall": ("timeout: 20s", "timeout: 4s", "13:29: no silence can fail it: requests end at the timeout of 4s, stall.max is 5s, less is expected"),
     "a fault that may fail everything": ("90s}", "90s, errors: '< 100%'}", "18:68: errors < 100%: no input can fail it, a share below 100% is expected"),
@@ -85,6 +95,13 @@ GOOD = {
     "as it is": ("", ""),
     "rated": ("spaced 1s", POISSON),
     "rated with enough slots": ("spaced 1s", f"{POISSON}, slots: 192"),
+    "gamma": ("spaced 1s", "gamma 8/s shape 0.5"),
+    "ramp": ("spaced 1s", "ramp 1/s to 8/s over 1m30s"),
+    "steps": ("spaced 1s", "steps 2/s 8/s each 30s, warm_up: 10s"),
+    "made-up prompts": (
+        "spaced 1s",
+        "spaced 1s, prompt_words: lognormal 200 cv 0.5, answer_tokens: uniform 8 to 64, shared_prefix: {words: 50, groups: 4}",
+    ),
     "promote without consent": ("about:", "mode: promote\ncertified: none\nabout:"),
     "promote where no users are": ("about:", "mode: promote\nusers: none\nabout:"),
     "an advisory point estimate": ('"< 2s"}', '"< 2s"}\n  - {metric: ttft, p50: "< 1s", confidence: none, gate: advisory}'),
@@ -202,6 +219,52 @@ def test_plan_says_what_a_rated_profile_needs_and_what_is_not_permitted(tmp_path
     )
     lines = plan(load(base.write(tmp_path, text)))
     needs = "a sound candidate at 0.7 of capacity with 1.5x headroom needs 5,000 (10.4 min) to 50,000 (104 min)"
-    assert lines[1] == f"  e2e p95 < 2s (required, 95%): can pass from 2,000 requests (4.17 min), fail from 100; {needs}"
+    assert lines[1] == "      warm-up: 200 requests (25 s) are sent and not counted; 192 slots"
+    assert lines[2] == f"  e2e p95 < 2s (required, 95%): can pass from 2,000 requests (4.17 min), fail from 100; {needs}"
     assert "fault one-pod-gone: kill, serving again within 90 s, NOT_RUN: promote without consent: [kill]" in lines
     assert "load: NOT_RUN: promote without consent: [load]" in lines
+
+
+@pytest.mark.parametrize(
+    ("load_", "requests"),
+    [
+        ("spaced 1s", 3),
+        (POISSON, 200),
+        (f"{POISSON}, requests: 600", 100),
+        (f"{POISSON}, warm_up: 30s", 240),
+        ("ramp 2/s to 8/s over 10s, warm_up: 5", 55),
+        ("steps 2/s 4/s 8/s each 10s, warm_up: 1s", 68),
+        ("closed 4, requests: 2000", 3),
+    ],
+)
+def test_what_is_not_counted_is_fixed_beforehand(tmp_path: Path, load_: str, requests: int) -> None:
+    assert warm_up(load(base.write(tmp_path, SCENARIO.replace("spaced 1s", load_))).scenario) == requests
+
+
+def test_a_replay_has_the_rate_of_its_file_and_must_last_to_the_last_look(tmp_path: Path) -> None:
+    dues = "".join(f'{{"due_us": {round(index * 125_000)}}}\n' for index in range(8_200))
+    (tmp_path / "old.jsonl").write_text(dues)
+    text = SCENARIO.replace("spaced 1s", "replay old.jsonl, requests: 2000")
+    located = load(base.write(tmp_path, text))
+    assert located.scenario.load is not None and located.scenario.load.arrivals.rate == pytest.approx(8.0)
+    assert lint(located) == []
+    said = "old.jsonl holds 8,200 arrivals, 9,225 are expected: warm-up and four times the first look"
+    (tmp_path / "scenario.yaml").write_text(text.replace("2000", "2250"))
+    assert [line.removeprefix(f"{tmp_path}/") for line in lint(load(tmp_path))] == [f"scenario.yaml:13:8: {said}"]
+
+
+def test_a_replay_that_comes_in_clumps_is_no_ground_for_a_gate(tmp_path: Path) -> None:
+    (tmp_path / "old.jsonl").write_text("".join(f'{{"due_us": {index // 20 * 2_500_000}}}\n' for index in range(9_000)))
+    found = lint(load(base.write(tmp_path, SCENARIO.replace("spaced 1s", "replay old.jsonl, requests: 2000"))))
+    assert found and all("no bound holds for such arrivals" in line for line in found)
+
+
+def test_plan_says_what_is_warm_up_and_what_a_cache_can_do(tmp_path: Path) -> None:
+    text = SCENARIO.replace(
+        "spaced 1s", "ramp 1/s to 9/s over 10s, prompt_words: fixed 80, shared_prefix: {words: 50, groups: 4}"
+    )
+    lines = plan(load(base.write(tmp_path, text)))
+    assert lines[1] == (
+        "      warm-up: 250 requests (32.2 s) are sent and not counted, 50 of them before the last level; 216 slots"
+    )
+    assert lines[2] == "      made-up prompts of fixed 80 words; 4 beginnings of 50 words shared: a prefix cache can hit"

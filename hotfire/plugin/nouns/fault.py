@@ -146,7 +146,7 @@ class FaultNoun:
         requests = math.ceil(seconds * asked.arrivals.rate) + 200
         folder = run.folder / "load" / f"fault-{self.asked.name}"
         seed = random.Random(f"{asked.seed}/{self.asked.name}").randrange(1 << 30)
-        plan = plan_of(run, asked, folder, (requests,), seed=seed, warm_up=0)
+        plan = plan_of(run, asked, folder, (requests,), seed=seed, warm_up=0, arrivals=asked.arrivals.steady)
         target = target_of(run, asked, max_age_s=0.0)
         self._load = self._stack.enter_context(LoadRun.start(plan, target, folder, headers=headers_of(run)))
         if self._load.wait_success(self._mark(self._load, "traffic"), FIRST_S) is None:

@@ -10,7 +10,7 @@ from hotfire.errors import Unjudged
 from hotfire.gates.blame import Facts, attribute
 from hotfire.gates.statistics import Judgement, look_sizes
 from hotfire.kube.pods import condition, stamp
-from hotfire.load.plan import Plan, Prompt, draw, read_prompts
+from hotfire.load.plan import Lengths, Plan, Prompt, draw, read_prompts
 from hotfire.load.run import Ended, LoadRun, Progress
 from hotfire.load.samples import Samples
 from hotfire.load.target import Target
@@ -18,7 +18,7 @@ from hotfire.plugin.nouns.pods import CandidatePods
 from hotfire.plugin.run import Run
 from hotfire.record.events import Gated, Loaded, Marked, Told
 from hotfire.report import objective
-from hotfire.scenario.lint import SLACK, first_look
+from hotfire.scenario.lint import first_look, slots, warm_up
 from hotfire.scenario.model import Load, Serves, Slo
 from hotfire.words import Blame, Gate, Outcome, Reason
 
@@ -32,20 +32,28 @@ def target_of(run: Run, asked: Load, *, max_age_s: float) -> Target:
     serves: Serves = run.scenario.candidate.serves[0]
     limits = [slo.limit.value for slo in run.scenario.slos if not slo.limit.is_share]
     api = serves.runtime if serves.runtime in ("ollama", "tgi") and serves.api == "chat" else serves.api
-    slots = asked.slots or max(1, round(SLACK * asked.arrivals.rate * asked.timeout + 0.5))
     return Target(
-        run.url(serves), api, serves.model, timeout_s=asked.timeout, slots=slots, max_age_s=max_age_s,
+        run.url(serves), api, serves.model, timeout_s=asked.timeout, slots=slots(asked), max_age_s=max_age_s,
         scale_s=max(TIGHTEST, min(limits, default=1.0)),
     )  # fmt: skip
 
 
-def plan_of(run: Run, asked: Load, folder: Path, looks: tuple[int, ...], *, seed: int, warm_up: int) -> Plan:
-    """Drawn into the load's folder. Without a prompts file it asks one fixed question."""
+def plan_of(
+    run: Run, asked: Load, folder: Path, looks: tuple[int, ...], *, seed: int, warm_up: int, arrivals: str | None = None
+) -> Plan:
+    """Drawn into the load's folder. Without prompts it asks one fixed question. arrivals: instead of those asked."""
     folder.mkdir(parents=True)
-    prompts = read_prompts(run.located.folder / asked.prompts) if asked.prompts else [Prompt("p1", "Say hello.")]
+    beside = run.located.folder
+    prompts = read_prompts(beside / asked.prompts) if asked.prompts else [Prompt("p1", "Say hello.")]
+    shared = asked.shared_prefix
+    lengths = Lengths(
+        asked.prompt_words.text if asked.prompt_words else "", asked.answer_tokens.text if asked.answer_tokens else "",
+        shared.words if shared else 0, shared.groups if shared else 1,
+    )  # fmt: skip
     return draw(
-        folder / "plan.jsonl", asked.arrivals.text, prompts, looks, seed=seed, warm_up=warm_up, max_tokens=asked.max_tokens
-    )
+        folder / "plan.jsonl", arrivals or asked.arrivals.text, prompts, looks, seed=seed, warm_up=warm_up,
+        max_tokens=asked.max_tokens, unique=asked.unique, lengths=lengths, beside=beside,
+    )  # fmt: skip
 
 
 def headers_of(run: Run) -> dict[str, str]:
@@ -127,7 +135,7 @@ class LoadNoun:
             raise Unjudged("the scenario declares no load", reason=Reason.NO_DATA)
         folder = run.folder / "load" / NAME
         looks = look_sizes(first_look(self.scenario))
-        plan = plan_of(run, asked, folder, looks, seed=asked.seed, warm_up=asked.warm_up)
+        plan = plan_of(run, asked, folder, looks, seed=asked.seed, warm_up=warm_up(self.scenario))
         target = target_of(run, asked, max_age_s=self.scenario.reach.max_age)
         self._began = time.time()
         with LoadRun.start(plan, target, folder, headers=headers_of(run), on_tick=self._tick) as load:
