@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: setup packages built demo test lint unit component stand-tests checks lock bench-stand bench-load bench-statistics
+.PHONY: setup packages built demo test lint unit component stand-tests checks lock bench-stand bench-load bench-statistics crash-matrix
 
 setup: packages $(READY)
 
@@ -48,5 +48,9 @@ checks: $(READY)
 bench-stand bench-load bench-statistics: built
 	@$(BIN)/python bench/$(@:bench-%=%).py
 
+crash-matrix: built
+	@$(BIN)/python bench/crash_matrix.py $(ARGS)
+
 lock:
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements.lock
+	@$(BIN)/python -m hotfire.stand.own
