@@ -115,6 +115,7 @@ def run_pytest(scenario: Path, options: dict[str, str | None], image: tuple[str,
 @click.argument("scenario", type=click.Path(path_type=Path))
 @stand_options
 @click.option("--image", multiple=True, metavar="NAME=REF", help="use REF (with a digest) for the image NAME of the manifests")
+@click.option("--watchdog-image", metavar="REF", help="instead of the scenario's stand.image: arms the way back in the cluster")
 @click.option("--reports", type=click.Path(path_type=Path), default=Path("reports"), show_default=True)
 @click.option("--wait", default="0s", show_default=True, help="how long to wait for the workload's lock")
 def run(
@@ -123,11 +124,13 @@ def run(
     kube_context: str | None,
     namespace: str | None,
     image: tuple[str, ...],
+    watchdog_image: str | None,
     reports: Path,
     wait: str,
 ) -> None:
     """Certify or promote what SCENARIO says. Exit 0 GO, 20 NO_GO, 21 INCONCLUSIVE, 22 UNSAFE, 4 bad input."""
-    options = {"kubeconfig": kubeconfig, "context": kube_context, "namespace": namespace, "wait": wait}
+    options = {"kubeconfig": kubeconfig, "context": kube_context, "namespace": namespace, "wait": wait,
+               "watchdog-image": watchdog_image}  # fmt: skip
     images(image)
     raise SystemExit(run_pytest(scenario, options, image, reports))
 
@@ -195,6 +198,53 @@ def status(kubeconfig: str | None, kube_context: str | None, namespace: str | No
 
     for line in describe(Cluster.connect(kubeconfig, kube_context), namespace or ""):
         click.echo(line)
+
+
+@main.command()
+@click.argument("scenario", type=click.Path(path_type=Path))
+@click.option("--namespace", help="instead of the scenario's stand.namespace")
+@click.option("--only", type=click.Choice(["hotfire", "hotfire-watchdog"]), help="for one of the two identities")
+def rbac(scenario: Path, namespace: str | None, only: str | None) -> None:
+    """Print ServiceAccounts, Roles and RoleBindings that SCENARIO needs, for `kubectl apply -f -`. Nothing is created."""
+    import yaml
+
+    from hotfire.rollout.rbac import rbac as objects
+    from hotfire.rollout.rollout import home_of
+    from hotfire.scenario.loader import load
+
+    located = load(scenario, namespace)
+    click.echo(yaml.safe_dump_all(objects(located, home_of(located), only or ""), sort_keys=False), nl=False)
+
+
+@main.group()
+def image() -> None:
+    """hotfire's own image, built without Docker: the watchdog."""
+
+
+@image.command("build")
+@click.option("--name", default="hotfire", show_default=True, help="which recipe")
+def build_image(name: str) -> None:
+    """Build the image into the cache and print the folder of its OCI layout."""
+    from hotfire.stand.images import build
+
+    click.echo(build(name, lambda line: click.echo(line, err=True)))
+
+
+@image.command("push")
+@click.argument("target", metavar="REGISTRY/NAME")
+@click.option("--name", default="hotfire", show_default=True, help="which recipe")
+@click.option("--plain-http", is_flag=True, help="the registry speaks HTTP")
+def push_image(target: str, name: str, plain_http: bool) -> None:
+    """Push the image and print its reference by digest, for `stand.image`.
+
+    Credentials: $HOTFIRE_REGISTRY_AUTH (user:password), else the docker config file ($DOCKER_CONFIG or ~/.docker).
+    """
+    from hotfire.stand.images import build, push_layout
+    from hotfire.stand.registries import registry_of
+
+    registry, repository = registry_of(target, plain_http)
+    say = lambda line: click.echo(line, err=True)  # noqa: E731
+    click.echo(push_layout(registry, build(name, say), repository, say=say))
 
 
 @main.command()

@@ -19,6 +19,9 @@ import httpx
 import yaml
 
 from hotfire.errors import HarnessError
+from hotfire.rollout.job import ACCOUNT
+from hotfire.rollout.rbac import rbac
+from hotfire.scenario.loader import load
 from hotfire.stand.embedded.lifecycle import Running, down, up
 from hotfire.stand.embedded.plan import Stand
 from hotfire.stand.images import pull_secret, push_all
@@ -100,7 +103,9 @@ def prepare(observer: Observer, images: Mapping[str, str], running: Running, ech
         "metadata": {"name": "hf-token"},
         "stringData": {"token": secrets.token_hex(16)},
     }
-    observer.kubectl("apply", "-f", "-", given=yaml.safe_dump_all([token, pull_secret(running.registry, "registry")]))
+    rights = rbac(load(SCENARIOS / "smollm-sound" / "scenario.yaml"), NAMESPACE, ACCOUNT)  # as `hotfire rbac` prints them
+    secret = pull_secret(running.registry, "registry")
+    observer.kubectl("apply", "-f", "-", given=yaml.safe_dump_all([token, secret, *rights]))
     manifests = (SCENARIOS / "smollm-sound" / "manifests" / "smollm.yaml").read_text()
     objects = list(yaml.safe_load_all(manifests))
     container = objects[1]["spec"]["template"]["spec"]["containers"][0]
@@ -137,6 +142,7 @@ def hotfire_run(running: Running, scenario: Path, images: Mapping[str, str], rep
     """`hotfire run` as a process of its own, as a pipeline starts it."""
     command = [sys.executable, "-m", "hotfire.cli", "run", str(scenario), "--kubeconfig", str(running.kubeconfig)]
     command += ["--image", f"llamacpp={images['llamacpp']}", "--reports", str(reports)]
+    command += ["--watchdog-image", images["hotfire"]]
     return subprocess.run(command, check=False, timeout=900).returncode
 
 

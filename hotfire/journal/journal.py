@@ -54,6 +54,12 @@ class Body(Strict):
     why: str = ""
     n: int = 0  # how often somebody took up restoring
     since: str = ""
+    asked: Literal["", "ROLL_BACK", "HANDED_OVER"] = ""  # of the watchdog, by the run
+    settle_by: str = ""  # by the API server's clock: not settled by then, the watchdog restores
+    watchdog: str = ""  # the Job that restores; empty: the way back is not armed
+    image: str = ""  # the watchdog's, by digest
+    done: int = 0  # the n of the restorer who found nothing left to write
+    proofs: dict[str, str] = Field(default_factory=dict)  # point -> result and evidence, where no record could take them
     settled: bool = False  # a final state whose cleaning up is done: the journal is a tombstone
     entries: tuple[Entry, ...] = ()
     anchors: tuple[str, ...] = ()  # head hashes of the record

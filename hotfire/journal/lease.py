@@ -7,7 +7,7 @@ server that does not answer is no proof of a dead holder (DESIGN 4).
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Self
@@ -49,11 +49,15 @@ class Lease:
         namespace: str = "",
     ) -> Self:
         """Hold them all. Raises Refused, naming holder and since when, once one was another's for wait_s seconds."""
+        return cls.take_named(cluster, refs_of(home, workloads, namespace), run, length_s, wait_s=wait_s)
+
+    @classmethod
+    def take_named(cls, cluster: Cluster, refs: Mapping[Ref, str], run: str, length_s: float, *, wait_s: float = 0) -> Self:
+        """Like `take`. refs: Leases in the order in which they are taken -> what each is about."""
         lease = cls(cluster, run, length_s)
         lease._thread.start()  # the first is renewed while the next is waited for
         try:
-            for workload in sorted(set(workloads)):
-                ref = Ref(API, "Lease", home, name_for(workload, home, namespace))
+            for ref, workload in refs.items():
                 live, since = _take(cluster, ref, workload, run, length_s, wait_s)
                 with lease._lock:
                     lease.held.append(live)
@@ -61,6 +65,27 @@ class Lease:
         except BaseException:
             lease.release()
             raise
+        return lease
+
+    @classmethod
+    def inherit(cls, sight: "Sight", heir: str, length_s: float) -> Self | None:
+        """What a dead run held, as `sight` saw it last; None when one of them has moved since: somebody is alive."""
+        lease, since = cls(sight.cluster, heir, length_s), time.monotonic()
+        try:
+            for ref, live in sight.live.items():
+                spec = live["spec"] if live else {}
+                body = _body(ref, heir, length_s, int(spec.get("leaseTransitions") or 0) + 1)
+                if live:
+                    body["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
+                lease.held.append(lease.cluster.replace(body) if live else lease.cluster.create(body))
+        except Conflict:
+            lease.release()
+            return None
+        except BaseException:
+            lease.release()
+            raise
+        lease._renewed = since
+        lease._thread.start()
         return lease
 
     def guard(self) -> None:
@@ -113,6 +138,39 @@ class Lease:
             return self.cluster.replace({**found, "spec": spec})
         except Conflict as conflict:
             raise LeaseLost(f"the Lease {live['metadata']['name']} is written by another: {conflict}") from None
+
+
+class Sight:
+    """Leases of another, read again and again. Unchanged for 4T/3 on this reader's clock means that their holder is dead."""
+
+    def __init__(self, cluster: Cluster, refs: Iterable[Ref], length_s: float) -> None:
+        self.cluster, self.length_s = cluster, length_s
+        self.live: dict[Ref, Object | None] = dict.fromkeys(refs)
+        self._seen: list[str] = []
+        self._since = time.monotonic()
+
+    def look(self) -> bool:
+        """Whether the holder is dead. A read that fails raises ApiError and starts the count again."""
+        now = time.monotonic()
+        try:
+            self.live = {ref: self.cluster.find(ref) for ref in self.live}
+        except ApiError:
+            self._seen = []
+            raise
+        seen = [live["metadata"]["resourceVersion"] if live else "none" for live in self.live.values()]
+        if seen != self._seen:
+            self._seen, self._since = seen, now
+        return now - self._since > 4 * self.length_s / 3
+
+    @property
+    def holders(self) -> set[str]:
+        """Who held them at the last look; empty where nobody does."""
+        return {str(live["spec"].get("holderIdentity") or "") for live in self.live.values() if live} - {""}
+
+
+def refs_of(home: str, workloads: Sequence[str], namespace: str = "") -> dict[Ref, str]:
+    """The Leases of workloads in the order in which every run takes them -> the workload."""
+    return {Ref(API, "Lease", home, name_for(workload, home, namespace)): workload for workload in sorted(set(workloads))}
 
 
 def holder_of(cluster: Cluster, home: str, workload: str, namespace: str = "") -> str:

@@ -35,6 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--hotfire-namespace", metavar="NAME", help="instead of the scenario's stand.namespace")
     group.addoption("--hotfire-reports", metavar="DIR", default="reports", help="where the run's folder is made")
     group.addoption("--hotfire-image", metavar="NAME=REF", action="append", default=[], help="use REF for the image NAME")
+    group.addoption("--hotfire-watchdog-image", metavar="REF", help="instead of the scenario's stand.image: arms the way back")
     group.addoption("--hotfire-pointer", metavar="FILE", help="write the path of the run's folder here")
     group.addoption("--hotfire-wait", metavar="DURATION", default="0s", help="how long to wait for the workload's lock")
 

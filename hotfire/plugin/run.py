@@ -26,12 +26,12 @@ from hotfire.report import live, write_all
 from hotfire.rollout.ask import through_api_server
 from hotfire.rollout.reach import extra_service, node_url
 from hotfire.rollout.rights import missing, rights
-from hotfire.rollout.rollout import Rollout
+from hotfire.rollout.rollout import Rollout, home_of
 from hotfire.rollout.settle import Ending as Settlement
 from hotfire.rollout.snapshot import take
 from hotfire.runtimes.client import RuntimeClient
 from hotfire.scenario.digest import candidate_digest
-from hotfire.scenario.images import with_images
+from hotfire.scenario.images import DIGEST, with_images
 from hotfire.scenario.lint import lint
 from hotfire.scenario.loader import load
 from hotfire.scenario.model import Located, PullSecret, Serves
@@ -46,14 +46,38 @@ SHORT = 8  # characters: a shorter value of a key that nobody named is no secret
 NAME = 40  # characters of the scenario's name in a run id, which must be a label's value
 
 
-def located(path: Path, namespace: str | None, images: list[str]) -> Located:
-    """The scenario, whole and fit for a run; needs no cluster. Raises BadInput with every line that is wrong."""
+def located(path: Path, namespace: str | None, images: list[str], watchdog: str | None = None) -> Located:
+    """The scenario, whole and fit for a run; needs no cluster. Raises BadInput with every line that is wrong.
+
+    watchdog: hotfire's own image, instead of the scenario's stand.image.
+    """
     if wrong := [pair for pair in images if "=" not in pair]:
         raise BadInput(*(f"--image {pair}: NAME=REF is expected" for pair in wrong))
     found = load(path, namespace)
+    if watchdog is not None:
+        found = with_watchdog(found, watchdog)
     if lines := lint(found):
         raise BadInput(*lines)
     return with_images(found, dict(pair.split("=", 1) for pair in images))
+
+
+def with_watchdog(located: Located, image: str) -> Located:
+    """The same scenario with hotfire's own image. Raises BadInput for one without a digest."""
+    if not DIGEST.fullmatch(image):
+        raise BadInput(f"--watchdog-image {image}: no digest, REGISTRY/NAME@sha256:… is expected")
+    stand = located.scenario.stand.model_copy(update={"image": image})
+    return located.model_copy(update={"scenario": located.scenario.model_copy(update={"stand": stand})})
+
+
+def unarmed(located: Located) -> list[str]:
+    """Where users are served, nothing is changed before the way back is armed in the cluster."""
+    scenario = located.scenario
+    if scenario.mode is not Mode.PROMOTE or scenario.users == "none" or scenario.stand.image:
+        return []
+    return [
+        f"{located.where('stand')}: promote where users are served needs the watchdog: `image:` with hotfire's own image by "
+        "digest, or --watchdog-image REF (`hotfire image push` gives it)"
+    ]
 
 
 class Run:
@@ -83,6 +107,8 @@ class Run:
         stand = scenario.stand
         digest = candidate_digest(located)
         certified(located, digest)
+        if lines := unarmed(located):
+            raise BadInput(*lines)
         wait_s = _duration("--wait", wait)
         user = resolve(kubeconfig or _beside(located, stand.kubeconfig), context or stand.context, stand.namespace,
                        create=stand.create)  # fmt: skip
@@ -94,7 +120,7 @@ class Run:
         run = cls(located, user.cluster, redactor, name, folder, tell)
         try:
             run._rollout = Rollout.open(
-                user.cluster, located, stand.namespace, name, emit=run.emit, wait_s=wait_s, home=_home(located)
+                user.cluster, located, stand.namespace, name, emit=run.emit, wait_s=wait_s, home=home_of(located)
             )
         except BaseException:
             folder.rmdir()
@@ -114,7 +140,7 @@ class Run:
                 baseline=baseline if isinstance(baseline, str) else baseline.baseline,
                 accelerators=scenario.stand.accelerators,
                 stand=f"Kubernetes {cluster.version}, context {cluster.context}, namespace {self.namespace}",
-                way_back=self.rollout.executor.way_back, users=scenario.users, certified=scenario.certified,
+                way_back=self.rollout.way_back, users=scenario.users, certified=scenario.certified,
                 version=__version__,
             )
         )  # fmt: skip
@@ -222,6 +248,7 @@ class Run:
 
     def _settle(self) -> Settlement:
         if interrupted():
+            self._hand_over(self.signal or "signal")
             self.emit(Signalled(signal=self.signal or "signal"))
         self.anchor_head()
         decision, because = decide(self.recorder.entries)
@@ -235,6 +262,13 @@ class Run:
         ending = self.rollout.settle(decision, because[0], self.recorder.head, probe=ask, new_probe=ask)
         self.settling_s = time.monotonic() - began
         return ending
+
+    def _hand_over(self, why: str) -> None:
+        """First of all: a pipeline that stops a run gives it seconds, a way back may take minutes."""
+        try:
+            self.rollout.hand_over(why)
+        except HarnessError as error:  # its Lease will say it, at the latest
+            self.emit(Told(line=f"could not hand over: {error}"))
 
     def _ask_by_url(self) -> str:
         """As users do. Raises Breach with the first API that does not answer whole."""
@@ -370,12 +404,6 @@ def _copied(cluster: Cluster, located: Located) -> list[Object]:
 def _secrets_in(located: Located) -> str:
     stand = located.scenario.stand
     return stand.secrets_from or stand.namespace
-
-
-def _home(located: Located) -> str:
-    """Where Lease and journal lie: not in a namespace that goes with the run."""
-    stand = located.scenario.stand
-    return (stand.home or stand.secrets_from or "default") if stand.create else stand.namespace
 
 
 def _permitted(user: UserStand, located: Located) -> None:

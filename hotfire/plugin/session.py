@@ -48,7 +48,8 @@ class Certification:
             if config.option.collectonly:  # a look at the checks needs no images
                 self.located = load(path, namespace)
             else:
-                self.located = located(path, namespace, config.getoption("--hotfire-image"))
+                images, watchdog = config.getoption("--hotfire-image"), config.getoption("--hotfire-watchdog-image")
+                self.located = located(path, namespace, images, watchdog)
         except BadInput as bad:
             raise pytest.UsageError(*bad.lines) from None
 

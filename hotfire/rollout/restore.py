@@ -84,6 +84,28 @@ class Restore:
         self._delete_namespace()
         return self.writes
 
+    def rehearse(self) -> int:
+        """Every write of the way back as a dry run on what is there now; how many. Raises what the first of them would."""
+        objects = [obj for obj in self.stored.objects if obj["kind"] != "PersistentVolumeClaim"]
+        for obj in objects:
+            live = self.cluster.find(Ref.of(obj))
+            if live is not None and not terminating(live):
+                self.cluster.replace(_over(obj, live, False), dry_run=True)
+        if (anchor := self.cluster.find(anchor_ref(self.journal))) is not None:
+            self.cluster.delete(Ref.of(anchor), uid=anchor["metadata"]["uid"], dry_run=True)
+        absent = [ref for ref in self.stored.absent if ref.kind != "PersistentVolumeClaim"]
+        gone = dict.fromkeys([(ref.api_version, ref.kind) for ref in absent] + [("v1", "Pod")])
+        for api_version, kind in gone:
+            self._may_delete(api_version, kind)
+        for entry in self.journal.of_type(DeleteNamespace):
+            self.cluster.delete(Ref("v1", "Namespace", "", entry.name), uid=entry.uid, dry_run=True)
+        return len(objects) + len(gone)
+
+    def _may_delete(self, api_version: str, kind: str) -> None:
+        plural, group = self.cluster.resource(api_version, kind)[0], api_version.rpartition("/")[0]
+        if not self.cluster.can("delete", plural, group=group, namespace=self.journal.body.namespace):
+            raise HarnessError(f"not allowed to delete {plural} in {self.journal.body.namespace}")
+
     # -- what was there -------------------------------------------------------------------------------------------
 
     def _put_back(self, obj: Object) -> None:

@@ -72,6 +72,42 @@ def _needed(located: Located) -> Iterator[Right]:
     if scenario.stand.create:
         for verb in ("create", "delete"):
             yield Right(verb, "namespaces", namespaced=False, why="stand.create")
+    if scenario.stand.image:
+        for verb in ("get", "create", "delete"):
+            yield Right(verb, "jobs", "batch", why="the watchdog")
+        yield Right("delete", "leases", "coordination.k8s.io", why="the watchdog's own, in the end")
+
+
+CLOSURE = {**PLURALS, "HTTPRoute": ("gateway.networking.k8s.io", "httproutes")}
+SWEPT = ("ConfigMap", "Deployment", "HorizontalPodAutoscaler", "Ingress", "NetworkPolicy", "PodDisruptionBudget", "Secret",
+         "Service", "ServiceAccount", "StatefulSet")  # fmt: skip
+
+
+def watchdog_rights(located: Located) -> list[Right]:
+    """What the watchdog needs: to put back, to take away, to prove. It deploys nothing and runs nothing in a pod."""
+    return list(dict.fromkeys(_watching(located)))
+
+
+def _watching(located: Located) -> Iterator[Right]:
+    written = {str(obj["kind"]) for obj in located.objects}
+    for verb in ("get", "list", "delete"):
+        yield Right(verb, "pods", why="pods that serve, and those to be replaced")
+    yield Right("list", "replicasets", "apps", why="which pods are of which template")
+    yield Right("list", "endpointslices", "discovery.k8s.io", why="who is behind the Service")
+    yield Right("create", "services", subresource="proxy", why="what serves is asked")
+    for verb in ("get", "create", "update", "delete"):
+        yield Right(verb, "leases", "coordination.k8s.io", why="the lock, and its own sign of life")
+    for kind, (group, resource) in CLOSURE.items():
+        back = kind != "PersistentVolumeClaim"  # a claim is never written
+        for verb in ("get", "list", *(("create", "update") if back else ())):
+            yield Right(verb, resource, group, why="the closure is put back")
+        if kind in SWEPT and (kind in written or kind in ("ConfigMap", "Secret", "Service")):
+            yield Right("delete", resource, group, why="what the run added goes")
+    for verb in ("list", "delete"):
+        yield Right(verb, "jobs", "batch", why="what the run added goes")
+    if located.scenario.stand.create:
+        for verb in ("get", "delete"):
+            yield Right(verb, "namespaces", namespaced=False, why="the namespace that the run makes goes")
 
 
 def missing(cluster: Cluster, namespace: str, wanted: list[Right]) -> list[Right]:

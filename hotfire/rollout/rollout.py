@@ -10,16 +10,19 @@ rollout.close(verdict)                 # tombstone, Lease free
 """
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
-from hotfire.errors import BadInput, HarnessError
+from hotfire.errors import BadInput, HarnessError, Unjudged
 from hotfire.journal.entries import Asked, DeleteNamespace, FaultBegun, FaultEnded
 from hotfire.journal.journal import Body, Journal
 from hotfire.journal.lease import Lease
 from hotfire.journal.store import keep
-from hotfire.kube.client import Cluster, Object, Ref
+from hotfire.kube.client import ApiError, Cluster, Object, Ref
 from hotfire.kube.wait import shielded
-from hotfire.record.events import Anchored, Changed, Deployed, Event
-from hotfire.rollout.closure import written
+from hotfire.record.events import Anchored, Changed, Deployed, Event, Told
+from hotfire.rollout import job as watchdog
+from hotfire.rollout.armed import ByWatchdog, ask
+from hotfire.rollout.closure import WORKLOADS, written
 from hotfire.rollout.deploy import CLAIM, Deploy
 from hotfire.rollout.probes import RUN_LABEL
 from hotfire.rollout.proof import applicable
@@ -27,8 +30,9 @@ from hotfire.rollout.restore import anchor_name
 from hotfire.rollout.settle import Ending, Executor, InProcess, Probe, Settling
 from hotfire.rollout.snapshot import Snapshot, take
 from hotfire.scenario.images import containers
-from hotfire.scenario.model import Located
-from hotfire.words import Decision, Mode, State, Verdict
+from hotfire.scenario.lint import most_s
+from hotfire.scenario.model import Located, Scenario
+from hotfire.words import Blame, Decision, Mode, Reason, State, Verdict
 
 
 class Rollout:
@@ -103,8 +107,53 @@ class Rollout:
         self._deploy = Deploy(
             self.cluster, written(self.located, self.namespace), snapshot.before, self.journal, self.anchor, self.lease.guard
         )
-        self._move(State.ARMED, "the way back is stored in the cluster")
+        if (image := self.located.scenario.stand.image) is not None:
+            self._watch(image)
+        self._move(State.ARMED, self.way_back if image else "the way back is stored in the cluster")
         return snapshot
+
+    def _watch(self, image: str) -> None:
+        """A watchdog in the cluster, proven alive; from then on the way back is its. Raises Unjudged when it is not."""
+        scenario, body = self.located.scenario, self.journal.body
+        settle_s, name = settle_by_s(scenario), watchdog.job_name(body.run)
+        until = self.cluster.server_time() + timedelta(seconds=settle_s)
+        self.journal.write(watchdog=name, image=image, settle_by=until.isoformat())
+        served = {(serves.kind, serves.name) for serves in scenario.candidate.serves}
+        pods = [obj["spec"]["selector"].get("matchLabels") or {} for obj in written(self.located, self.namespace)
+                if obj["kind"] in WORKLOADS and (obj["kind"], obj["metadata"]["name"]) in served]  # fmt: skip
+        self.lease.guard()
+        try:
+            job = self.cluster.create(
+                watchdog.manifest(self.journal, image, settle_s, pulls=scenario.pulls, away_from=[one for one in pods if one])
+            )
+            pod = watchdog.prove_alive(self.journal, job)
+        except (ApiError, Unjudged) as error:
+            watchdog.remove(self.journal)
+            self.journal.write(watchdog="", image="", settle_by="")
+            said = str(error)
+            raise Unjudged(
+                said if isinstance(error, Unjudged) else f"the way back is not armed, nothing was changed: {said}",
+                reason=Reason.SETUP, blame=Blame.PLATFORM,
+            ) from None  # fmt: skip
+        self.executor = ByWatchdog(body.run, self.way_back)
+        self.emit(Told(line=f"{pod} watches: it rehearsed the way back and holds its Lease"))
+
+    @property
+    def armed(self) -> bool:
+        """Whether a watchdog restores what this process cannot."""
+        return isinstance(self.executor, ByWatchdog)
+
+    @property
+    def way_back(self) -> str:
+        """For the certificate. A run whose watchdog cannot be proven alive changes nothing."""
+        image = self.located.scenario.stand.image
+        name = watchdog.job_name(self.journal.body.run)
+        return f"armed: watchdog {name}, image {image.rpartition('@')[2]}" if image else self.executor.way_back
+
+    def hand_over(self, why: str) -> None:
+        """One write: the watchdog restores from now on, whatever becomes of this process. Nothing for an unarmed run."""
+        if self.armed and not self.journal.body.asked and not self.journal.state.final:
+            ask(self.journal, "HANDED_OVER", why)
 
     # -- the change -----------------------------------------------------------------------------------------------
 
@@ -164,6 +213,8 @@ class Rollout:
             try:
                 self.lease.guard()
                 self.journal.conclude(verdict)
+                if self.armed and self.journal.state.final:  # else it goes on trying, or has taken over
+                    watchdog.remove(self.journal)
             finally:
                 self.lease.release()
 
@@ -176,6 +227,19 @@ class Rollout:
         if self._deploy is None:
             raise HarnessError("nothing is deployed before the way back is armed")
         return self._deploy
+
+
+def home_of(located: Located) -> str:
+    """Where Lease, journal and watchdog lie: not in a namespace that goes with the run."""
+    stand = located.scenario.stand
+    return (stand.home or stand.secrets_from or "default") if stand.create else stand.namespace
+
+
+def settle_by_s(scenario: Scenario) -> float:
+    """Seconds from arming after which an unsettled run is restored: as declared, or twice all bounds."""
+    rollback = scenario.rollback
+    within = most_s(scenario) + (scenario.scheduling.within if scenario.scheduling else 0) + rollback.within
+    return rollback.settle_by or max(600.0, 2 * within)
 
 
 def occupied(cluster: Cluster, located: Located, namespace: str) -> Sequence[str]:

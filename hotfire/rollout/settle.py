@@ -6,12 +6,13 @@ Who restores is the executor's business; here it is this process. A run that die
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, TypeVar
 
 from hotfire.errors import BadInput, HarnessError, LeaseLost
-from hotfire.journal.journal import SELECT, Journal, away, journals
+from hotfire.journal.journal import GOES_ON, SELECT, Journal, away, journals
 from hotfire.journal.lease import API as LEASES
 from hotfire.journal.lease import Lease, NotRenewed
 from hotfire.journal.store import Stored, drop, fetch
@@ -21,6 +22,7 @@ from hotfire.record.events import Changed, Event, Proved, Told
 from hotfire.record.events import Restored as RestoredEvent
 from hotfire.rollout import proof
 from hotfire.rollout.ask import through_api_server
+from hotfire.rollout.fence import fence
 from hotfire.rollout.proof import Finding, Scene
 from hotfire.rollout.release import release
 from hotfire.rollout.restore import Restore
@@ -31,6 +33,7 @@ Probe = Callable[[], str]
 T = TypeVar("T")
 PATIENCE = 2.0  # x rollback.within: beyond the declared time it is late, which its own point says, but still worth finishing
 LEAST_S = 20.0
+LONGEST = 200  # characters of a point's evidence in the journal
 
 
 @dataclass(frozen=True)
@@ -65,14 +68,26 @@ class Executor(Protocol):
 
     way_back: str  # for the certificate
 
+    def begin(self, settling: "Settling", why: str, left: Callable[[], float]) -> None:
+        """Return when the journal is RESTORING, by whomever."""
+
     def restore(self, back: Restore, left: Callable[[], float]) -> None:
         """Return when everything is written. Raises what stopped it."""
+
+    def tombstone(self, journal: Journal, left: Callable[[], float]) -> Mapping[str, Finding]:
+        """For a run that has lost its Lease: what another proved of the end, once it is written; nothing if nobody does."""
 
 
 class InProcess:
     """This very process. If it dies the journal stays unfinished, and `hotfire abort` restores."""
 
     way_back = "in-process, not armed"
+
+    def begin(self, settling: "Settling", why: str, left: Callable[[], float]) -> None:
+        """Whoever takes over from another first makes what that one has prepared worthless."""
+        settling.swap(State.RESTORING, why, left)
+        if settling.takes_over:
+            patiently(lambda: fence(settling.journal, settling.guard), left)
 
     def restore(self, back: Restore, left: Callable[[], float]) -> None:
         """Goes on through an API server that does not answer for a while; every step can be repeated."""
@@ -83,6 +98,10 @@ class InProcess:
             if left() <= 0:
                 raise HarnessError(f"the way back is not finished: {'; '.join(back.waiting)}")
             pause(0.3)
+
+    def tombstone(self, journal: Journal, left: Callable[[], float]) -> Mapping[str, Finding]:
+        """Nobody else is there."""
+        return {}
 
 
 def patiently(call: Callable[[], T], left: Callable[[], float]) -> T:
@@ -110,6 +129,7 @@ class Settling:
     new_probe: Probe | None = None  # asks the candidate
     asked: Callable[[], Sequence[str]] | None = None
     asked_images: frozenset[str] = frozenset()
+    takes_over: bool = False  # from a run that may not be as dead as it looks
 
     # -- the two ways ---------------------------------------------------------------------------------------------
 
@@ -119,17 +139,36 @@ class Settling:
         A signal does not stop it. What cannot be confirmed is rolled back; what cannot be proven is said to be so.
         """
         with shielded():
+            self._catch_up()
             if self.journal.ended:
                 return Ending(self.journal.state, {"residue": proof.proven("the run has ended, its journal is a tombstone")})
             try:
                 if decision is Decision.CONFIRM and (doubt := self._confirm(head)):
                     self.emit(Told(line=f"not confirmed: {doubt}"))
                     why = doubt
+                if self.journal.state.final and self._proven:
+                    return self._tidy_up()
                 if self.journal.state is State.CONFIRMED:
                     return self._finish_confirmed()
                 return self._roll_back(why)
             except (HarnessError, LeaseLost) as error:
                 return self._lost(error)
+
+    def _catch_up(self) -> None:
+        """An armed run's journal may have been moved on by the watchdog meanwhile."""
+        if self.journal.body.watchdog:
+            with suppress(HarnessError):  # whatever it is, the next write says it
+                self.journal.reread()
+
+    @property
+    def _proven(self) -> bool:
+        """The end was proven by somebody who died before the tombstone was written. RESTORED is written of nothing else."""
+        body = self.journal.body
+        return body.why not in GOES_ON and (body.state is State.RESTORED or bool(body.proofs))
+
+    def _tidy_up(self) -> Ending:
+        self._tombstone(self._left(time.monotonic()))
+        return Ending(self.journal.state, {"residue": proof.proven("the end was proven before, only tidying up was left")})
 
     def _confirm(self, head: str) -> str:
         """The commit point, if the new state is proven; else why not. Nothing is written before it."""
@@ -163,7 +202,7 @@ class Settling:
         return self._end(State.CONFIRMED, proofs | reasons, None, None)
 
     def _roll_back(self, why: str) -> Ending:
-        self._patient_move(State.RESTORING, why, self._left(time.monotonic()))
+        self.executor.begin(self, why, self._left(time.monotonic()))
         return self._restore_and_prove(State.RESTORED)
 
     def _restore_and_prove(self, end: State) -> Ending:
@@ -187,10 +226,15 @@ class Settling:
         ending = Ending(end, proofs, restored, settled)
         if ending.safe:
             left = self._left(time.monotonic())
-            self._patient_move(end, "proven", left)
-            patiently(lambda: drop(self.journal), left)
-            patiently(lambda: self.journal.write(settled=True), left)
+            self.swap(end, "proven", left)
+            said = {point: f"{one.result} {one.evidence[:LONGEST]}" for point, one in proofs.items()}
+            patiently(lambda: self.journal.write(proofs=said), left)
+            self._tombstone(left)
         return Ending(self.journal.state, proofs, restored, settled)
+
+    def _tombstone(self, left: Callable[[], float]) -> None:
+        patiently(lambda: drop(self.journal), left)
+        patiently(lambda: self.journal.write(settled=True), left)
 
     # -- proving --------------------------------------------------------------------------------------------------
 
@@ -228,7 +272,7 @@ class Settling:
 
     # -- the journal ----------------------------------------------------------------------------------------------
 
-    def _patient_move(self, to: State, why: str, left: Callable[[], float]) -> None:
+    def swap(self, to: State, why: str, left: Callable[[], float]) -> None:
         """Like `_move`, through an API server that is away. A swap whose answer was lost is looked up before the next try."""
         if self.journal.state is to and to.final:
             return
@@ -254,9 +298,18 @@ class Settling:
     def _left(self, began: float) -> Callable[[], float]:
         return partial(_until, began + max(LEAST_S, PATIENCE * self.journal.body.within_s))
 
+    def say_state(self) -> None:
+        """Into the record: what another has moved the journal to."""
+        self.emit(Changed(state=self.journal.state, by=self.journal.body.by, why=self.journal.body.why))
+
     def _lost(self, error: HarnessError) -> Ending:
         """Nothing more is known than what the journal says, if it still says anything."""
         problem = f"{type(error).__name__}: {error}"
+        if isinstance(error, LeaseLost) and (seen := self.executor.tombstone(self.journal, self._left(time.monotonic()))):
+            self.say_state()
+            self._say(seen)
+            self.emit(Told(line=f"{problem}: the watchdog brought the run to its end"))
+            return Ending(self.journal.state, seen)
         self.emit(Told(line=f"the end is not proven: {problem}"))
         try:
             self.journal.reread()
@@ -305,8 +358,9 @@ def abort(
 def _free(cluster: Cluster, namespace: str, tell: Callable[[str], None]) -> None:
     """A run that died before its journal was there, or after its tombstone was, still holds its Leases: free them."""
     for live in cluster.list(LEASES, "Lease", namespace, labels=SELECT):
-        if holder := live["spec"].get("holderIdentity"):
-            workload = live["metadata"]["name"].removeprefix("hotfire-").replace("-", "/", 1)
+        name, holder = live["metadata"]["name"], live["spec"].get("holderIdentity")
+        if holder and name.startswith("hotfire-"):  # a watchdog's own is none of a workload
+            workload = name.removeprefix("hotfire-").replace("-", "/", 1)
             length = float(live["spec"].get("leaseDurationSeconds") or 30)
             Lease.take(cluster, namespace, [workload], f"abort-{holder}", length, wait_s=2 * length).release()
             tell(f"run {holder} died without a journal that has to be finished: its Lease on {workload} is free again")
@@ -330,24 +384,32 @@ def _abort(journal: Journal, tell: Callable[[str], None]) -> Ending:
     tell(f"run {body.run} left {', '.join(body.workloads)} {body.state} since {body.since}: taking over")
     lease = Lease.take(
         cluster := journal.cluster, journal.ref.namespace, body.workloads, f"abort-{body.run}", body.lease_s,
-        wait_s=2 * body.lease_s, namespace=body.namespace,
+        wait_s=2 * body.lease_s + (PATIENCE * body.within_s if body.watchdog else 0), namespace=body.namespace,
     )  # fmt: skip
     try:
         journal = Journal(cluster, journal.live, body)
         journal.reread()
-
-        def say(event: Event) -> None:
-            if isinstance(event, Proved):
-                tell(f"{event.result:14}  {event.point}: {event.evidence}")
-            elif isinstance(event, Changed | Told):
-                tell(event.line if isinstance(event, Told) else f"state {event.state}: {event.why}")
-
-        ask = through_api_server(journal)
-        ending = Settling(journal, lease.guard, say, "abort", probe=ask, new_probe=ask).settle(Decision.ROLL_BACK, "abort")
-        if ending.safe or ending.state is State.CONFIRMED:  # confirmed, its record lost: nothing more can be found out
-            drop(journal)
-            journal.write(settled=True)
-            journal.conclude(ending.verdict)
-        return ending
+        if journal.ended and journal.body.run == body.run:  # its watchdog was faster
+            return _abort(journal, tell)
+        return finish(journal, lease.guard, tell, "abort", "abort")
     finally:
         lease.release()
+
+
+def finish(journal: Journal, guard: Callable[[], None], tell: Callable[[str], None], by: str, why: str) -> Ending:
+    """Restore or clean up for a run that is dead, prove it through the API server, and write its tombstone."""
+
+    def say(event: Event) -> None:
+        if isinstance(event, Proved):
+            tell(f"{event.result:14}  {event.point}: {event.evidence}")
+        elif isinstance(event, Changed | Told):
+            tell(event.line if isinstance(event, Told) else f"state {event.state}: {event.why}")
+
+    ask = through_api_server(journal)
+    settling = Settling(journal, guard, say, by, probe=ask, new_probe=ask, takes_over=True)
+    ending = settling.settle(Decision.ROLL_BACK, why)
+    if ending.safe or ending.state is State.CONFIRMED:  # confirmed, its record lost: nothing more can be found out
+        drop(journal)
+        journal.write(settled=True)
+        journal.conclude(ending.verdict)
+    return ending

@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 
 from hotfire.errors import BadInput, HarnessError
+from hotfire.stand import own
 from hotfire.stand.embedded import oci, plan, processes
 from hotfire.stand.embedded.build import locked
 from hotfire.stand.embedded.lifecycle import Registry
@@ -27,7 +28,9 @@ from hotfire.stand.embedded.lifecycle import Registry
 RECIPES = Path(__file__).parent / "embedded" / "images"
 SUITE = "bookworm"
 APT = Path("/etc/apt")
-NAMES = ("llamacpp", "tiny")
+NAMES = ("llamacpp", "tiny", "hotfire")
+OWN = "hotfire"  # its app is hotfire itself: the watchdog
+PYTHON = (3, 11)  # of the suite
 MAKING = 1  # raised when the same recipe is made into something else
 SETTINGS: Mapping[str, Any] = {
     "Entrypoint": ["python3", "/app/server.py"],
@@ -76,16 +79,22 @@ def build(name: str, say: Say) -> Path:
                 _app(RECIPES / name, Path(tree) / "app")
                 layer = oci.pack(Path(tree), fresh)
                 os.link(oci.blob(base, below.descriptor["digest"]), oci.blob(fresh, below.descriptor["digest"]))
-                oci.write(fresh, SETTINGS, [below, layer])
+                oci.write(fresh, _settings(name), [below, layer])
     return layout
+
+
+def _settings(name: str) -> Mapping[str, Any]:
+    return {**SETTINGS, "Entrypoint": ["python3", "-m", own.COMMAND]} if name == OWN else SETTINGS
 
 
 def _key(name: str) -> str:
     """SHA-256 of the recipe, of the base's recipe and of how they are made, 16 digits of it."""
     folders = [RECIPES / "base", *([RECIPES / name] if name != "base" else [])]
-    sums = [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for f in folders for file in sorted(f.iterdir())
-            if file.is_file()]  # fmt: skip
-    parts = [MAKING, SUITE, oci.architecture(), sums, SETTINGS if name != "base" else {}]
+    files = [file for folder in folders for file in sorted(folder.iterdir()) if file.is_file()]
+    sums = [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
+    if name == OWN:
+        sums += [(_inside(file), hashlib.sha256(file.read_bytes()).hexdigest()) for file in own.modules()]
+    parts = [MAKING, SUITE, oci.architecture(), sums, _settings(name) if name != "base" else {}]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -162,18 +171,37 @@ def _apt_options() -> Iterator[str]:
 
 
 def _app(recipe: Path, into: Path) -> None:
-    """The app's folder: its server, and its wheels by hash; readable by all, whatever the umask."""
+    """The app's folder: its server or hotfire's own code, and its wheels by hash; readable by all, whatever the umask."""
     site = into / "site"
     site.mkdir(parents=True)
-    shutil.copyfile(recipe / "server.py", into / "server.py")
+    if (server := recipe / "server.py").exists():
+        shutil.copyfile(server, into / "server.py")
     if (lock := recipe / "requirements.lock").exists():
         _wheels(lock, site)
+    if recipe.name == OWN:
+        _own(site)
     for path in (into, *into.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
+def _own(site: Path) -> None:
+    """hotfire's modules beside their packages, and byte code of all that the suite's Python takes: it starts in a second."""
+    for file in own.modules():
+        target = site / _inside(file)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+    if sys.version_info[:2] == PYTHON:
+        compiled = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
+        processes.command(*compiled, "-s", str(site), "-p", "/app/site", str(site), within=300)
+
+
+def _inside(file: Path) -> str:
+    return str(file.relative_to(own.PACKAGE.parent))
+
+
 def _wheels(lock: Path, site: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "--no-deps"]
+    pip += ["--python-version", ".".join(map(str, PYTHON)), "--implementation", "cp"]
     argv = [*pip, "--no-compile", "--only-binary", ":all:", "--target", str(site), "--requirement", str(lock)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -189,7 +217,9 @@ def push_layout(registry: Registry, layout: Path, repository: str, tag: str = ""
     document = json.loads(manifest)
     account, limits = (registry.user, registry.password), httpx.Timeout(60, connect=5)
     try:
-        with httpx.Client(base_url=f"http://{registry.address}", auth=account, timeout=limits, trust_env=False) as http:
+        with httpx.Client(
+            base_url=f"{registry.scheme}://{registry.address}", auth=account, timeout=limits, trust_env=False
+        ) as http:
             sent = [_send(http, layout, repository, blob) for blob in (*document["layers"], document["config"])]
             kind = {"content-type": document["mediaType"]}
             for reference in (digest, tag) if tag else (digest,):

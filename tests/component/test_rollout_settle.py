@@ -180,6 +180,14 @@ def test_abort_where_there_is_no_journal_is_bad_input(cluster, namespace):
         abort(cluster, namespace, tell=lambda line: None)
 
 
+def test_a_run_that_died_between_its_end_and_its_tombstone_only_needs_tidying_up(settling, cluster, namespace):
+    assert settling.settle(Decision.ROLL_BACK, "a gate failed").unproven == []
+    settling.journal.write(settled=False)
+    ending = abort(cluster, namespace, tell=lambda line: None)
+    assert (ending.state, ending.verdict) == (State.RESTORED, Verdict.INCONCLUSIVE)
+    assert Journal.read(cluster, namespace, LLAMA).ended
+
+
 def test_abort_frees_the_lease_of_a_run_that_died_before_its_journal(cluster, namespace):
     dead = Lease.take(cluster, namespace, [LLAMA], "run-a", 1)
     dead._stop.set()  # as SIGKILL leaves it: held, never renewed, never released

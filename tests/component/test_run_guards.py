@@ -242,3 +242,8 @@ def test_the_same_candidate_again_is_a_run_of_its_own(ground: Ground) -> None:
     assert first.folder != second.folder and len(ground.reports) == 2
     assert second.check(ROW)["outcome"] == "INVALID" and first.check(ROW)["outcome"] == "PASS"
     assert first.verdict["candidate_digest"] == second.verdict["candidate_digest"]
+
+
+def test_a_promote_to_live_users_without_a_watchdog_is_refused(ground: Ground) -> None:
+    ground.plant(planted_suite(), {"mode": "promote", "certified": "none"})
+    refused(ground, ground.run(), "promote where users are served needs the watchdog")

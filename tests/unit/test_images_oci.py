@@ -225,5 +225,5 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_an_unknown_image_is_named() -> None:
-    with pytest.raises(BadInput, match="no image 'vllm': llamacpp, tiny"):
+    with pytest.raises(BadInput, match="no image 'vllm': llamacpp, tiny, hotfire"):
         images.build("vllm", lambda _: None)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 from pydantic import BaseModel, ConfigDict
@@ -26,13 +26,14 @@ Say = Callable[[str], None]
 
 
 class Registry(BaseModel):
-    """The stand's registry: `host:port` in plain HTTP, and the only account it knows."""
+    """A registry: `host:port`, and an account. The stand's speaks plain HTTP and knows only this one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     address: str
     user: str
     password: str
+    scheme: Literal["http", "https"] = "http"
 
 
 class Status(BaseModel):

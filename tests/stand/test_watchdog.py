@@ -1,0 +1,152 @@
+"""Promise 4 on real kubelets: whoever dies in between, the namespace ends exactly old; seen by kubectl and a plain request."""
+
+import importlib.util
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from hotfire.journal.journal import Journal
+from hotfire.kube.client import Cluster, Ref
+from hotfire.kube.wait import pause
+from hotfire.rollout.job import ACCOUNT, WATCHES
+from hotfire.rollout.rbac import rbac
+from hotfire.scenario.loader import load
+from hotfire.stand.images import push
+
+
+def _neighbour(name: str) -> ModuleType:
+    """tests/stand has no package: its helpers are taken from the file."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+runs = _neighbour("test_run")
+place, tiny, new = runs.place, runs.tiny, runs.new
+LEASE = {"lock": {"lease": "3s"}}
+
+
+@pytest.fixture(scope="session")
+def own_image(embedded, terminal) -> str:
+    return push(embedded.registry, "hotfire", terminal)
+
+
+@pytest.fixture
+def armed(place, own_image: str) -> Iterator[Callable[..., list[str]]]:
+    """The command of a run that arms its way back; the watchdog's rights are applied by the owner, as `hotfire rbac` prints."""
+
+    def command(*objects: Any, scenario: dict[str, Any] | None = None) -> list[str]:
+        made = place.command(*objects, scenario={**LEASE, **(scenario or {})})
+        located = load(place.folder / "scenario.yaml")
+        place.kubectl("apply", "-f", "-", given=yaml.safe_dump_all(rbac(located, place.name, ACCOUNT)))
+        return [*made, "--watchdog-image", own_image]
+
+    yield command
+
+
+def journal(cluster: Cluster, place: Any) -> Journal:
+    found = Journal.read(cluster, place.name, "deployment/tiny")
+    assert found is not None
+    return found
+
+
+def ends(cluster: Cluster, place: Any, within: float = 40) -> Journal:
+    """Without any command: the journal is a tombstone, and Job and pods of the watchdog are gone."""
+    deadline = time.monotonic() + within
+    while True:
+        found = journal(cluster, place)
+        left = [*cluster.list("batch/v1", "Job", place.name), *cluster.list("v1", "Pod", place.name, labels=WATCHES)]
+        if found.ended and not left:
+            return found
+        assert time.monotonic() < deadline, (found.body, [obj["metadata"]["name"] for obj in left], watched(cluster, place))
+        pause(0.3)
+
+
+def watched(cluster: Cluster, place: Any) -> str:
+    pods = cluster.list("v1", "Pod", place.name, labels=WATCHES)
+    return "\n".join(place.kubectl("logs", pod["metadata"]["name"]) for pod in pods)
+
+
+def old(place: Any, before: Any, within: float = 10) -> None:
+    """Pods that are leaving may be there for a moment longer."""
+    deadline = time.monotonic() + within
+    while (now := place.serving()) != before:
+        assert time.monotonic() < deadline, now
+        pause(0.3)
+
+
+def test_armed_the_watchdog_restores_and_the_run_proves(place, armed, new, cluster) -> None:
+    before = place.serving()
+    ended = place.ended(*called(place, armed(runs.service(), new("--ttft", "2s"))))
+    assert ended.code == 20, ended.output
+    assert "way back: armed: watchdog hotfire-watchdog-" in ended.output
+    assert journal(cluster, place).ended and "watchdog/hotfire-watchdog-" in (ended.folder / "record.jsonl").read_text()
+    old(place, before)
+    assert cluster.list("batch/v1", "Job", place.name) == [] and place.lease() == ""
+
+
+def called(place: Any, command: list[str]) -> tuple[int, str]:
+    process = runs.started(place, command, "load: ")
+    process.wait(120)
+    return process.returncode, (place.folder / "output.txt").read_text()
+
+
+def test_sigkill_in_mid_load_ends_exactly_old_without_any_command(place, armed, new, cluster) -> None:
+    before = place.serving()
+    process = runs.started(place, armed(runs.service(), new()), "load: ")
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    ended = ends(cluster, place)
+    assert (ended.body.state, ended.body.last_verdict) == ("RESTORED", "INCONCLUSIVE"), ended.body
+    old(place, before)
+    assert before["answers"].startswith("old") and place.lease() == ""
+
+
+def test_a_watchdog_that_is_evicted_while_it_restores_is_followed(place, armed, new, cluster) -> None:
+    before = place.serving()
+    process = runs.started(place, armed(runs.service(), new()), "load: ")
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    deadline = time.monotonic() + 20
+    while journal(cluster, place).state != "RESTORING":
+        assert time.monotonic() < deadline
+        pause(0.1)
+    (pod,) = cluster.list("v1", "Pod", place.name, labels=WATCHES)
+    cluster.delete(Ref.of(pod), uid=pod["metadata"]["uid"], grace=0)
+    assert ends(cluster, place, 60).body.last_verdict == "INCONCLUSIVE"
+    old(place, before)
+
+
+def test_sigterm_hands_over_and_the_proof_is_seen(place, armed, new, cluster) -> None:
+    before = place.serving()
+    process = runs.started(place, armed(runs.service(), new()), "load: ")
+    process.send_signal(signal.SIGTERM)
+    process.wait(90)
+    ended = place.ended(process.returncode, (place.folder / "output.txt").read_text())
+    assert (ended.code, ended.verdict["record"]["interrupted"]) == (21, True), ended.output
+    body = journal(cluster, place).body
+    assert (body.asked, body.state) == ("HANDED_OVER", "RESTORED")
+    old(place, before)
+
+
+def test_a_watchdog_that_cannot_run_keeps_the_candidate_out(place, armed, new, cluster) -> None:
+    """Nobody made its ServiceAccount: said by the Job's controller, and nothing is changed."""
+    before = json.loads(place.kubectl("get", "deployment", "tiny", "-o", "json"))["metadata"]["generation"]
+    command = armed(runs.service(), new())
+    place.kubectl("delete", "serviceaccount", ACCOUNT)
+    process = runs.started(place, command, "way back: ")
+    process.wait(60)
+    output = (place.folder / "output.txt").read_text()
+    assert process.returncode == 21 and "the way back is not armed" in output, output
+    assert json.loads(place.kubectl("get", "deployment", "tiny", "-o", "json"))["metadata"]["generation"] == before
+    assert cluster.list("batch/v1", "Job", place.name) == []
