@@ -8,16 +8,16 @@ server that does not answer is no proof of a dead holder (DESIGN 4).
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Self
 
 from hotfire.errors import LeaseLost, Refused
 from hotfire.journal.journal import MANAGED, name_for
 from hotfire.kube.client import ApiError, Cluster, Conflict, Object, Ref
-from hotfire.kube.wait import pause
+from hotfire.kube.wait import pause, shielded
 
 API = "coordination.k8s.io/v1"
+RELEASES = 4  # tries to give a Lease back to an API server that fails in passing
 
 
 class NotRenewed(LeaseLost):
@@ -103,9 +103,22 @@ class Lease:
         self._stop.set()
         with self._lock:
             for live in self.held:
-                with suppress(ApiError, LeaseLost):  # what cannot be released runs out by itself, or is another run's
-                    self._write(live, holder="")
+                self._give_back(live)
             self.held = []
+
+    def _give_back(self, live: Object) -> None:
+        """What cannot be released in a few tries runs out by itself, or is another run's."""
+        for _ in range(RELEASES):
+            try:
+                self._write(live, holder="")
+                return
+            except LeaseLost:
+                return
+            except ApiError as error:
+                if not error.passing:
+                    return
+            with shielded():
+                pause(self.length_s / 10)
 
     def _keep(self) -> None:
         while not self._stop.wait(self.length_s / 3):

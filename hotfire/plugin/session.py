@@ -71,6 +71,8 @@ class Certification:
             raise pytest.UsageError(*bad.lines) from None
         except Refused as refused:
             raise pytest.UsageError(str(refused)) from None
+        except HarnessError as error:  # an API server that fails meanwhile: nothing was changed, the run did not begin
+            raise pytest.UsageError(f"the run did not begin: {error}") from None
         self.asked = {planned.key: planned for planned in self.run.planned}
         if pointer := self.config.getoption("--hotfire-pointer"):
             Path(pointer).write_text(str(self.run.folder), encoding="utf-8")

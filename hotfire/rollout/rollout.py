@@ -184,6 +184,7 @@ class Rollout:
 
     def anchor_head(self, head: str) -> None:
         """Write the record's head hash into the journal, then say so in the record."""
+        self.lease.guard()
         self.journal.anchor(head)
         self.emit(Anchored(head=head))
 

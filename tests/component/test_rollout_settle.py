@@ -150,6 +150,15 @@ def test_who_lost_the_lease_writes_nothing(settling):
     assert not settling.settle(Decision.ROLL_BACK, "a gate failed").safe and batch(settling) == "16"
 
 
+def test_who_lost_the_lease_anchors_nothing(cluster, namespace, located):
+    """Woken after another took over and ended: not even the record's hash goes into the tombstone."""
+    rollout = Rollout.open(cluster, located(), namespace, "run-a", emit=lambda event: None)
+    rollout.lease.release()
+    with pytest.raises(LeaseLost):
+        rollout.anchor_head("head")
+    assert Journal.read(cluster, namespace, LLAMA).body.anchors == ()
+
+
 def test_a_run_that_changed_nothing_ends_restored_without_asking_much(cluster, namespace, located):
     events: list[object] = []
     rollout = Rollout.open(cluster, located(), namespace, "run-a", emit=events.append)
