@@ -19,12 +19,20 @@ import comparer
 from crash_judge import judge
 from crash_world import JOURNAL, WORKLOAD, Place, Predicate, Process, Seen, abort, watching
 
-from hotfire.stand.embedded import plan, processes
+from hotfire.stand.embedded import machine, plan, processes
 from hotfire.stand.embedded.patience import until as patiently
 
 Cell = dict[str, Any]
 RUN_S = 180.0
 HELD_S = 3.0 * 4 / 3 + 3.0  # a Lease of 3 s that nobody renews is free after this long
+
+
+def starting(seen: Seen) -> bool:
+    return True
+
+
+def armed(seen: Seen) -> bool:
+    return seen.state == "ARMED"
 
 
 def testing(seen: Seen) -> bool:
@@ -166,13 +174,14 @@ def api_down(at: Predicate, variant: str, seconds: float, *legal: int) -> Callab
         before, stand = past(place), place.world.running.stand
         with started(place, cell, variant, at) as run:
             old = processes.recorded(stand.state / "pids")["apiserver"]
-            os.kill(old.pid, signal.SIGKILL)
-            try:
-                patiently("the API server is gone", lambda: not old.alive, 10)
-                time.sleep(seconds)
-            finally:
-                commands = json.loads((stand.state / "control.json").read_text())
-                processes.launch("apiserver", commands["apiserver"], stand.state / "pids", stand.logs)
+            commands = json.loads((stand.state / "control.json").read_text())
+            with machine.held(stand, 60, print):  # a stand without its API server counts as dead: nobody may clear it now
+                os.kill(old.pid, signal.SIGKILL)
+                try:
+                    patiently("the API server is gone", lambda: not old.alive, 10)
+                    time.sleep(seconds)
+                finally:
+                    processes.launch("apiserver", commands["apiserver"], stand.state / "pids", stand.logs)
             run.wait(RUN_S)
         return {"said": f"exit {run.popen.returncode}", "bad": believed(place, run, before, *legal)}
 
@@ -206,6 +215,7 @@ class Liar(http.server.BaseHTTPRequestHandler):
     place: Place
     lie: Callable[[int, str], str]
     count = 0
+    lying = False
     told: dict[str, int]
     lock = threading.Lock()
     context: ssl.SSLContext
@@ -216,8 +226,8 @@ class Liar(http.server.BaseHTTPRequestHandler):
     def handle_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         with self.lock:
-            type(self).count += 1
-            lie = type(self).lie(self.count, self.command)
+            type(self).count += self.lying
+            lie = type(self).lie(self.count, self.command) if self.lying else ""
             self.told[lie] = self.told.get(lie, 0) + bool(lie)
         if lie == "429":
             return self._send(429, [("Retry-After", "1"), ("Content-Type", "text/plain")], b"too many requests")
@@ -273,19 +283,23 @@ class Server(http.server.ThreadingHTTPServer):
         """A client that hung up is no news."""
 
 
-def transport(lie: Callable[[int, str], str], variant: str, *legal: int) -> Callable[[Place, str], Cell]:
+def transport(lie: Callable[[int, str], str], variant: str, at: Predicate, *legal: int) -> Callable[[Place, str], Cell]:
     def cell_of(place: Place, cell: str) -> Cell:
-        """A run whose transport lies; kubectl, the judge, is connected directly."""
+        """A run whose transport lies from a point on; kubectl, the judge, is connected directly."""
         before, pki = past(place), place.world.running.stand.state / "pki"
         context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
         context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
         told: dict[str, int] = {}
-        handler = type("Handler", (Liar,), {"lie": staticmethod(lie), "context": context, "told": told, "count": 0})
+        handler = type(
+            "Handler", (Liar,), {"lie": staticmethod(lie), "context": context, "told": told, "count": 0, "lying": False}
+        )
         server = Server(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            run = Process.start(place, cell, variant, kubeconfig=_kubeconfig(place.folder, server.server_port))
-            code = run.wait(RUN_S)
+            kubeconfig = _kubeconfig(place.folder, server.server_port)
+            with started(place, cell, variant, at, kubeconfig=kubeconfig) as run:
+                handler.lying = True  # type: ignore[attr-defined]
+                code = run.wait(RUN_S)
         finally:
             server.shutdown()
             server.server_close()
@@ -318,7 +332,7 @@ def forgetful(n: int, verb: str) -> str:
 
 
 def silent(n: int, verb: str) -> str:
-    return "silence" if n % 40 == 20 else ""
+    return "silence" if n in (20, 60, 100) else ""
 
 
 FAULTS: dict[str, tuple[Callable[[Place, str], Cell], bool]] = {  # name -> cell, whether it disturbs the whole stand
@@ -327,11 +341,13 @@ FAULTS: dict[str, tuple[Callable[[Place, str], Cell], bool]] = {  # name -> cell
     "woken-testing": (woken(testing), False),
     "woken-applying": (woken(deploying), False),
     "woken-restoring": (woken(restoring, "late"), False),
-    "busy-429": (transport(busy, "sound", 0, 20, 21), False),
-    "busy-429-way-back": (transport(busy, "late", 20, 21), False),
-    "lost-acknowledgements": (transport(forgetful, "sound", 0, 20, 21), False),
-    "lost-acknowledgements-way-back": (transport(forgetful, "late", 20, 21), False),
-    "timeouts": (transport(silent, "sound", 0, 20, 21), False),
+    "busy-from-the-start": (transport(busy, "sound", starting, 0, 4, 20, 21), False),
+    "busy-applying": (transport(busy, "sound", deploying, 0, 20, 21), False),
+    "busy-restoring": (transport(busy, "late", restoring, 20, 21), False),
+    "lost-acknowledgements": (transport(forgetful, "sound", armed, 0, 20, 21), False),
+    "lost-acknowledgements-way-back": (transport(forgetful, "late", restoring, 20, 21), False),
+    "timeouts-applying": (transport(silent, "sound", deploying, 0, 20, 21), False),
+    "timeouts-restoring": (transport(silent, "late", restoring, 20, 21), False),
     "journal-deleted": (journal_deleted, False),
     "namespace-deleted": (namespace_deleted, False),
     "api-restarted-applying": (api_down(deploying, "sound", 1.0, 0, 20, 21), True),

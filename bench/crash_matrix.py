@@ -254,6 +254,11 @@ def bound(n: int) -> float:
     return round(1 - 0.05 ** (1 / n), 4)
 
 
+def counted(key: str, bad: int, n: int) -> Cell:
+    """The figure, of how many, and what a zero says of the share."""
+    return {key: bad, f"{key}_n": n} | ({} if bad else {f"{key}_bound_95": bound(n)})
+
+
 def figures(cells: Sequence[Cell]) -> Cell:
     """One figure a key; n and the bound beside every zero. A figure that nothing was measured for is absent."""
     kills = [cell for cell in cells if cell["section"] in ("named", "random") and cell["killed"]]
@@ -281,10 +286,10 @@ def figures(cells: Sequence[Cell]) -> Cell:
     faults = [cell for cell in cells if cell["section"] == "faults"]
     if faults:
         found["fault_cells_ok_share"] = round(sum(not cell["bad"] for cell in faults) / len(faults), 4)
-        found |= {"fault_cells": len(faults), "fault_cells_bound_95": bound(len(faults))}
+        found |= counted("fault_cells_bad", sum(bool(cell["bad"]) for cell in faults), len(faults))
     woken = [cell["stale_writes"] for cell in faults if "stale_writes" in cell]
     if woken:
-        found |= {"stale_writes": sum(woken), "stale_writes_n": len(woken), "stale_writes_bound_95": bound(len(woken))}
+        found |= counted("stale_writes", sum(woken), len(woken))
     for key in ("breach_to_first_write_s", "restored_beyond_ready_s"):
         values = [cell[key] for cell in cells if key in cell]
         if values:
