@@ -56,7 +56,7 @@ def write(stand: Stand, authority: Authority) -> Mapping[str, Sequence[str]]:
             f"{state}/bin/kube-controller-manager", f"--kubeconfig={manager}", "--leader-elect=false",
             f"--service-account-private-key-file={keys}", f"--root-ca-file={authority.file}",
             f"--bind-address={plan.CONTROL}", f"--node-monitor-grace-period={stand.node_grace_s}s",
-            "--node-monitor-period=1s", "--profiling=false", "--kube-api-qps=200", "--kube-api-burst=400",
+            f"--node-monitor-period={plan.NODE_MONITOR_S}s", "--profiling=false", "--kube-api-qps=200", "--kube-api-burst=400",
         ],
     }  # fmt: skip
     if not stand.control_plane_only:

@@ -268,17 +268,31 @@ def _complete(stand: Stand, say: Say) -> Running:
         for each in stand.nodes:
             _start_node(stand, each)
         say("control plane answers")
-        wanted = {n.name: n.gpus for n in stand.nodes}
-
-        def complete() -> bool:
-            _intact(stand)
-            return all(api.nodes().get(n) for n in wanted) and all(api.devices()[n] >= g for n, g in wanted.items())
-
-        until(f"nodes Ready with their devices (logs: {stand.logs})", complete, 90)
+        _await_nodes(stand, api)
         account = "/api/v1/namespaces/default/serviceaccounts/default"
         until(f"default ServiceAccount (logs: {stand.logs})", lambda: api.get(account), 60)
     cgroups.confine()
     return running
+
+
+def _await_nodes(stand: Stand, api: Api) -> None:
+    """Return when every node was Ready, untainted and complete for more than one round of the node lifecycle controller.
+
+    Its round that saw a node NotReady can taint it after it became Ready; the next round takes the taint away.
+    """
+    wanted = {n.name: n.gpus for n in stand.nodes}
+    since: float | None = None
+
+    def held() -> bool:
+        nonlocal since
+        _intact(stand)
+        nodes, devices = api.nodes(), api.devices()
+        complete = all(nodes.get(name) and devices.get(name, 0) >= gpus for name, gpus in wanted.items())
+        since = (since or time.monotonic()) if complete else None
+        return since is not None and time.monotonic() - since > 1.5 * plan.NODE_MONITOR_S
+
+    if wanted:
+        until(f"nodes Ready with their devices (logs: {stand.logs})", held, 90)
 
 
 def _intact(stand: Stand) -> bool:

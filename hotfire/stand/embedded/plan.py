@@ -13,6 +13,7 @@ RUN = Path("/run/hotfire")
 CONTROL = "198.18.0.1"  # RFC 2544 range: collides with nobody's 10.x network
 NODE_RANGE, POD_RANGE, SERVICE_RANGE = "198.18.0.0/24", "198.18.128.0/17", "198.19.0.0/16"
 API_PORT, REGISTRY_PORT, ETCD_PORT = 6443, 5000, 2379
+NODE_MONITOR_S = 1  # the node lifecycle controller's round
 API_SERVICE = "198.19.0.1"  # `kubernetes.default`: the first address of the Service range
 BRIDGE = "hf0"
 CGROUP = "hotfire"
