@@ -34,7 +34,7 @@ class Opened(Event):
     baseline: str = Field(description="last known good by digest, or `absent`")
     accelerators: str
     stand: str = Field(description="server version, context and namespace, in words")
-    way_back: str
+    way_back: str = Field(description="who would restore; whether it was armed, the `armed` event says")
     users: str
     certified: str = Field("none", description="promote: the certificate relied on, or none")
     version: str
@@ -209,6 +209,13 @@ class Signalled(Event):
     signal: str
 
 
+class Armed(Event):
+    """The watchdog was proven alive: this pod runs its image, has rehearsed the way back and holds its Lease."""
+
+    type: Literal["armed"] = "armed"
+    pod: str
+
+
 class Told(Event):
     """A line for people."""
 
@@ -243,6 +250,7 @@ AnyEvent = Annotated[
     | Changed
     | Anchored
     | Snapshot
+    | Armed
     | Deployed
     | Decided
     | Proved

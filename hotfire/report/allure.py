@@ -152,7 +152,7 @@ def _environment(story: Story) -> str:
         values |= {
             "scenario": opened.scenario, "mode": opened.mode.value, "candidate": opened.candidate_digest,
             "baseline": opened.baseline, "accelerators": opened.accelerators, "stand": opened.stand,
-            "way.back": opened.way_back, "users": opened.users, "hotfire": opened.version,
+            "way.back": story.way_back, "users": opened.users, "hotfire": opened.version,
         }  # fmt: skip
     return "".join(f"{name}={' '.join(value.split())}\n" for name, value in values.items())
 

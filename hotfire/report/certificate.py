@@ -121,7 +121,7 @@ def _facts(story: Story) -> list[tuple[str, str]]:
         ("baseline", opened.baseline),
         ("stand", opened.stand),
         ("accelerators", opened.accelerators),
-        ("way back", opened.way_back),
+        ("way back", story.way_back),
         ("users", opened.users),
         ("certified by", opened.certified),
         ("mode", f"{opened.mode}, scenario sha256 {opened.scenario_digest.removeprefix('sha256:')[:16]}"),

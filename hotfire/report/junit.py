@@ -39,7 +39,8 @@ def _properties(suite: xml.Element, story: Story) -> None:
     properties = xml.SubElement(suite, "properties")
     values = {"verdict": story.verdict.value, "run": story.run, "record": story.head}
     if story.opened:
-        values |= {name: str(getattr(story.opened, name)) for name in ("candidate_digest", "accelerators", "way_back", "users")}
+        values |= {name: str(getattr(story.opened, name)) for name in ("candidate_digest", "accelerators", "users")}
+        values["way_back"] = story.way_back
     for name, value in values.items():
         xml.SubElement(properties, "property", name=name, value=_text(value))
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from hotfire.record.events import (
+    Armed,
     Changed,
     Concluded,
     Decided,
@@ -54,6 +55,8 @@ def _lines(event: Event) -> Iterator[str]:
             yield f"snapshot: {len(event.objects)} objects, sha256 {event.digest[:12]}"
         case Deployed():
             yield f"deployed: {len(event.objects)} objects"
+        case Armed():
+            yield f"{event.pod} watches: it rehearsed the way back and holds its Lease"
         case Judged():
             yield from _judged(event)
         case Loaded():

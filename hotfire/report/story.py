@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from hotfire.gates.decision import CheckOutcome, Ending, outcomes, verdict
 from hotfire.record.events import (
+    Armed,
     Changed,
     Closed,
     Concluded,
@@ -119,6 +120,12 @@ class Story:
     @property
     def opened(self) -> Opened | None:
         return self.last(Opened)
+
+    @property
+    def way_back(self) -> str:
+        """Who would restore, and whether it was proven to stand ready before the change."""
+        who = self.opened.way_back if self.opened else "unknown"
+        return f"{who}, {'armed' if self.last(Armed) else 'not armed'}"
 
     @property
     def run(self) -> str:

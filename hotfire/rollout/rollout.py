@@ -19,7 +19,7 @@ from hotfire.journal.lease import Lease
 from hotfire.journal.store import keep
 from hotfire.kube.client import ApiError, Cluster, Object, Ref
 from hotfire.kube.wait import shielded
-from hotfire.record.events import Anchored, Changed, Deployed, Event, Told
+from hotfire.record.events import Anchored, Armed, Changed, Deployed, Event
 from hotfire.rollout import job as watchdog
 from hotfire.rollout.armed import ByWatchdog, ask
 from hotfire.rollout.closure import WORKLOADS, written
@@ -109,7 +109,7 @@ class Rollout:
         )
         if (image := self.located.scenario.stand.image) is not None:
             self._watch(image)
-        self._move(State.ARMED, self.way_back if image else "the way back is stored in the cluster")
+        self._move(State.ARMED, "the way back is stored in the cluster" + (f", {self.way_back} holds it" if image else ""))
         return snapshot
 
     def _watch(self, image: str) -> None:
@@ -136,7 +136,7 @@ class Rollout:
                 reason=Reason.SETUP, blame=Blame.PLATFORM,
             ) from None  # fmt: skip
         self.executor = ByWatchdog(body.run, self.way_back)
-        self.emit(Told(line=f"{pod} watches: it rehearsed the way back and holds its Lease"))
+        self.emit(Armed(pod=pod))
 
     @property
     def armed(self) -> bool:
@@ -145,10 +145,10 @@ class Rollout:
 
     @property
     def way_back(self) -> str:
-        """For the certificate. A run whose watchdog cannot be proven alive changes nothing."""
+        """Who would restore. A run whose watchdog cannot be proven alive changes nothing."""
         image = self.located.scenario.stand.image
         name = watchdog.job_name(self.journal.body.run)
-        return f"armed: watchdog {name}, image {image.rpartition('@')[2]}" if image else self.executor.way_back
+        return f"watchdog {name}, image {image.rpartition('@')[2]}" if image else self.executor.way_back
 
     def hand_over(self, why: str) -> None:
         """One write: the watchdog restores from now on, whatever becomes of this process. Nothing for an unarmed run."""

@@ -18,6 +18,7 @@ from hotfire.load import plan as plans
 from hotfire.load import samples
 from hotfire.record.events import (
     Anchored,
+    Armed,
     Changed,
     Closed,
     Concluded,
@@ -120,7 +121,7 @@ class Run:
             run=self.run, scenario=self.scenario.name, about=self.scenario.about, mode=Mode.PROMOTE,
             scenario_digest="sha256:" + "5e" * 32, candidate_digest="sha256:" + "c0ffee42" * 8,
             baseline="deployment/llama sha256:" + "0408" * 16, accelerators="simulated",
-            stand="Kubernetes v1.36.2, context dev, namespace llm-serving", way_back="in-process, not armed", users="none",
+            stand="Kubernetes v1.36.2, context dev, namespace llm-serving", way_back="in-process", users="none",
             version="0.1.0",
         )  # fmt: skip
         self.planned = plan(catalogue(), self.scenario)
@@ -368,6 +369,18 @@ def test_the_certificate_holds_all_rows_and_the_plain_facts(made: dict[str, Path
     ):
         assert fact in page
     assert f'<div class="word">{said(made[name])["verdict"].replace("_", " ")}</div>' in page
+
+
+def test_the_certificate_says_armed_only_of_a_watchdog_that_was_proven_alive(tmp_path: Path) -> None:
+    class Watched(Run):
+        def before(self) -> Iterable[Event]:
+            opened, *rest = super().before()
+            yield opened.model_copy(update={"way_back": "watchdog w-1, image sha256:1"})
+            yield Armed(pod="w-1-x")
+            yield from rest
+
+    Watched(tmp_path).write()
+    assert ">watchdog w-1, image sha256:1, armed</dd>" in (tmp_path / "certificate.html").read_text()
 
 
 @pytest.mark.parametrize("name", RUNS)
