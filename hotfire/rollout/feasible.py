@@ -6,6 +6,7 @@ count until they are gone; quotas are played through beside the nodes.
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -36,12 +37,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Room:
-    """What the arithmetic rests on. pods: all on the nodes that may be read; quotas: ResourceQuota objects."""
+    """What the arithmetic rests on. pods: all on the nodes that may be read; quotas: ResourceQuota objects;
+    own: pods of the run's own, which are there before the candidate comes and after it went."""
 
     changes: Sequence[Change]
     nodes: Sequence[Object]
     pods: Sequence[Object]
     quotas: Sequence[Object] = ()
+    own: Sequence[Object] = ()
 
 
 @dataclass
@@ -50,7 +53,7 @@ class _Play:
 
     room: Room
     on_nodes: list[Object]
-    used: list[tuple[str, Amounts, Amounts]]  # quota, hard, used
+    used: list[tuple[Object, Amounts, Amounts]]  # metadata of the quota, hard, used
     placed: int = 0
     why: list[str] = field(default_factory=list)
 
@@ -59,7 +62,7 @@ class _Play:
         quotas = []
         for quota in room.quotas:
             hard = _amounts((quota.get("status") or {}).get("hard") or quota["spec"].get("hard"))
-            quotas.append((quota["metadata"]["name"], hard, _amounts((quota.get("status") or {}).get("used"))))
+            quotas.append((quota["metadata"], hard, _amounts((quota.get("status") or {}).get("used"))))
         return cls(room, list(room.pods), quotas)
 
     def come(self, template: Object, namespace: str) -> Object | None:
@@ -68,16 +71,16 @@ class _Play:
         meta = {**(template.get("metadata") or {}), "uid": f"paper-{self.placed}", "namespace": namespace}
         pod: Object = {"metadata": meta, "spec": dict(template["spec"]), "status": {}}
         need = _charged(pod)
-        for name, hard, used in self.used:
-            for key in need.keys() & hard.keys():
+        for quota, hard, used in self.used:
+            for key in need.keys() & hard.keys() if quota["namespace"] == namespace else ():
                 if used.get(key, Decimal(0)) + need[key] > hard[key]:
-                    self.why = [f"quota {name}: {key} {used.get(key, 0)} used + {need[key]} > {hard[key]}"]
+                    self.why = [f"quota {quota['name']}: {key} {used.get(key, 0)} used + {need[key]} > {hard[key]}"]
                     return None
         for node in self.room.nodes:
             if fits(pod, [node], self.on_nodes)[0]:
                 pod["spec"]["nodeName"] = node["metadata"]["name"]
                 self.on_nodes.append(pod)
-                self._charge(need, 1)
+                self._charge(pod, 1)
                 return pod
         self.why = list(fits(pod, self.room.nodes, self.on_nodes)[1])
         return None
@@ -85,12 +88,21 @@ class _Play:
     def go(self, pod: Object) -> None:
         """It has left, and holds nothing any more."""
         self.on_nodes = [one for one in self.on_nodes if one["metadata"]["uid"] != pod["metadata"]["uid"]]
-        self._charge(_charged(pod), -1)
+        self._charge(pod, -1)
 
-    def _charge(self, need: Amounts, sign: int) -> None:
-        for _, hard, used in self.used:
-            for key in need.keys() & hard.keys():
+    def _charge(self, pod: Object, sign: int) -> None:
+        need = _charged(pod)
+        for quota, hard, used in self.used:
+            for key in need.keys() & hard.keys() if quota["namespace"] == pod["metadata"]["namespace"] else ():
                 used[key] = used.get(key, Decimal(0)) + sign * need[key]
+
+    def own(self) -> list[str]:
+        """The run's own pods take their places; a line for each that finds none."""
+        return [
+            f"{pod['metadata']['name']}, hotfire's own pod: no room for it: {'; '.join(self.why) or 'no node'}"
+            for pod in self.room.own
+            if self.come(pod, pod["metadata"]["namespace"]) is None
+        ]
 
     def roll(self, workload: Object, old: Sequence[Object]) -> tuple[list[Object], str]:
         """Replace the old pods by the workload's as its strategy does; the new ones, and why it got stuck."""
@@ -132,7 +144,8 @@ def steps(workload: Object, want: int) -> tuple[int, int]:
 
 def way_there(room: Room) -> list[str]:
     """What keeps the candidate from being rolled out: a paused Deployment, nodes, quotas. One line each, with the sums."""
-    lines, play = [], _Play.of(room)
+    play = _Play.of(room)
+    lines = play.own()
     for change in room.changes:
         if change.after["spec"].get("paused") or (change.before or {"spec": {}})["spec"].get("paused"):
             lines.append(f"{change.name} is paused: its controller would roll nothing out")
@@ -146,6 +159,7 @@ def way_there(room: Room) -> list[str]:
 def way_back(room: Room) -> list[str]:
     """What keeps the last known good from returning: it is not known, or has no room beside the candidate's pods."""
     lines, play = [], _Play.of(room)
+    play.own()  # what finds no room is said by way_there
     for change in room.changes:
         new, stuck = play.roll(change.after, change.pods)
         if stuck:  # said by way_there; on the way back its pods would be in the way all the same
@@ -177,8 +191,8 @@ def _unknown(change: Change) -> list[str]:
     return []
 
 
-def gather(cluster: Cluster, located: Located, namespace: str) -> Room:
-    """Read what the arithmetic needs; pods of other namespaces count where they may be read."""
+def gather(cluster: Cluster, located: Located, namespace: str, own: Sequence[Object] = ()) -> Room:
+    """Read what the arithmetic needs; pods of other namespaces count where they may be read. own: as in Room."""
     workloads = {Ref.of(obj): obj for obj in written(located, namespace)}
     changes = []
     for serves in located.scenario.candidate.serves:
@@ -190,11 +204,11 @@ def gather(cluster: Cluster, located: Located, namespace: str) -> Room:
         pods = tuple(cluster.list("v1", "Pod"))
     except Forbidden:
         pods = tuple(cluster.list("v1", "Pod", namespace))
-    try:
-        quotas = cluster.list("v1", "ResourceQuota", namespace)
-    except Forbidden:
-        quotas = []
-    return Room(changes, cluster.list("v1", "Node"), pods, quotas)
+    quotas: list[Object] = []
+    for space in sorted({namespace, *(pod["metadata"]["namespace"] for pod in own)}):
+        with suppress(Forbidden):
+            quotas += cluster.list("v1", "ResourceQuota", space)
+    return Room(changes, cluster.list("v1", "Node"), pods, quotas, own)
 
 
 def _charged(pod: Object) -> Amounts:

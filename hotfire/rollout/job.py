@@ -82,6 +82,12 @@ def manifest(
     }
 
 
+def pod_on_paper(home: str) -> Object:
+    """Its pod as far as it takes room on a node and in a quota."""
+    container = {"name": "watchdog", "resources": {"requests": dict(RESOURCES), "limits": dict(RESOURCES)}}
+    return {"metadata": {"name": ACCOUNT, "namespace": home}, "spec": {"containers": [container]}}
+
+
 def prove_alive(journal: Journal, job: Object, within_s: float = ALIVE_S) -> str:
     """Its pod's name, once it runs the image, has rehearsed the way back and holds its Lease.
 

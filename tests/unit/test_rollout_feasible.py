@@ -1,8 +1,11 @@
 """A rollout played through on paper: there, and back again."""
 
+from dataclasses import replace
+
 import pytest
 
 from hotfire.rollout.feasible import Change, Room, steps, way_back, way_there
+from hotfire.rollout.job import pod_on_paper
 
 GPU = "nvidia.com/gpu"
 
@@ -82,7 +85,7 @@ def test_pods_of_others_count():
 
 def test_a_quota_is_played_through_with_its_surge():
     quota = {
-        "metadata": {"name": "team"},
+        "metadata": {"name": "team", "namespace": "ns"},
         "spec": {},
         "status": {"hard": {f"requests.{GPU}": "2"}, "used": {f"requests.{GPU}": "2"}},
     }
@@ -90,6 +93,25 @@ def test_a_quota_is_played_through_with_its_surge():
     (line,) = way_there(room(deployment(2, 1, 0), deployment(2, 1, 0), pods, [node("a", 8)], quotas=[quota]))
     assert "quota team: requests.nvidia.com/gpu 2 used + 1 > 2" in line
     assert way_there(room(deployment(2, 0, 1), deployment(2, 0, 1), pods, [node("a", 8)], quotas=[quota])) == []
+
+
+def test_the_watchdogs_pod_takes_its_room_first():
+    quota = {
+        "metadata": {"name": "few", "namespace": "ns"},
+        "spec": {},
+        "status": {"hard": {"pods": "1"}, "used": {"pods": "0"}},
+    }
+    found = Room([Change(deployment(1), None)], [node("a", 1)], [], [quota], [pod_on_paper("ns")])
+    (line,) = way_there(found)
+    assert "stuck at 0 of 1 new pods" in line and "quota few: pods 1 used + 1 > 1" in line
+    assert way_there(replace(found, own=[pod_on_paper("elsewhere")])) == []  # a quota counts its own namespace only
+    assert way_there(replace(found, own=())) == []
+
+
+def test_a_watchdog_without_room_is_said_before_anything_changes():
+    found = Room([Change(deployment(1, gpus=0), None)], [node("a", 1, cpu="1050m")], [], (), [pod_on_paper("ns")])
+    assert [line.partition(":")[0] for line in way_there(found)] == ["deployment/llama"]  # the candidate finds it full
+    assert "hotfire-watchdog, hotfire's own pod: no room for it" in way_there(replace(found, nodes=[node("a", 1, "50m")]))[0]
 
 
 @pytest.mark.parametrize(

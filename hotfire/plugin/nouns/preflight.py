@@ -3,8 +3,10 @@
 from hotfire.check import Findings, saw
 from hotfire.kube.client import Cluster, Object, Ref
 from hotfire.rollout.feasible import Room, gather, way_back, way_there
+from hotfire.rollout.job import pod_on_paper
 from hotfire.rollout.owner import owner_of
 from hotfire.rollout.rights import missing, rights
+from hotfire.rollout.rollout import home_of
 from hotfire.scenario.model import Located
 from hotfire.words import Blame
 
@@ -38,7 +40,8 @@ class Preflight:
 
     def _room(self) -> Room:
         self._workloads()
-        return gather(self.cluster, self.located, self.namespace)
+        own = [pod_on_paper(home_of(self.located))] if self.located.scenario.stand.image else []
+        return gather(self.cluster, self.located, self.namespace, own)
 
     def lacking_for_the_way_there(self) -> Findings:
         """What nodes and quotas lack for the candidate; the sums are in the lines."""
