@@ -111,6 +111,7 @@ class Loaded(Event):
     samples_digest: str
     look: int
     arrivals: str
+    to: str = Field("", description="the workload that was asked; others of the candidate were under no load")
     client: dict[str, Any] = Field(description="the client check: sound, cause, remedy, figures")
     window: tuple[float, float] = Field(description="seconds from t0 of the load")
 

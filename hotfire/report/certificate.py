@@ -5,7 +5,7 @@ No script, nothing loaded from anywhere. What does not fit is counted and pointe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,13 +164,25 @@ def _confidence(gates: Sequence[Gated]) -> str:
         "constant": "open loop",
     }
     said = [label.get(kind, kind) for kind in kinds if kind]
-    return ", ".join([*(f"{level} one-sided, over all looks" for level in levels), *said])
+    return ", ".join([*(f"{level} one-sided, over all looks" for level in levels), *said, *_dependence(gates)])
+
+
+def _dependence(gates: Sequence[Gated]) -> Iterator[str]:
+    """How much requests of a rated load told of each other: what the stated confidence already allows for."""
+    tied = [one.judgement for one in gates if float(one.judgement.get("tau") or 1) > 1]
+    if tied:
+        worst = max(tied, key=lambda found: float(found["tau"]))
+        yield (
+            f"requests depend on each other over up to {float(worst['tau']):.3g} "
+            f"({worst['n']} are worth {float(worst['effective']):.0f} independent ones)"
+        )
 
 
 def _client(load: Loaded) -> str:
     sound = "sound" if load.client.get("sound") else f"UNSOUND: {load.client.get('cause', '')}"
     late = (load.client.get("figures") or {}).get("dispatch_p99_ms")
-    return f"{load.name}: {load.arrivals}, client {sound}" + (
+    to = f" to {load.to}" if load.to else ""
+    return f"{load.name}{to}: {load.arrivals}, client {sound}" + (
         f", sent at most {late:.1f} ms late (p99)" if late is not None else ""
     )
 

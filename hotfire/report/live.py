@@ -61,7 +61,7 @@ def _lines(event: Event) -> Iterator[str]:
             yield from _judged(event)
         case Loaded():
             sound = "sound" if event.client.get("sound") else f"UNSOUND: {event.client.get('cause', 'no reason given')}"
-            yield f"load {event.name}, look {event.look}: {event.arrivals}, client {sound}"
+            yield f"load {event.name} to {event.to}, look {event.look}: {event.arrivals}, client {sound}"
         case Gated():
             said = event.judgement.get("detail") or event.judgement.get("outcome")
             yield f"gate {event.check}, look {event.look}: {said}"

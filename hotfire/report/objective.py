@@ -6,6 +6,7 @@ The run and `hotfire judge` use the same two functions, so that they can only di
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from hotfire.gates import slo as gate_rules
@@ -13,6 +14,9 @@ from hotfire.gates.laws import e_value
 from hotfire.gates.statistics import Judgement, alphas
 from hotfire.load.samples import Samples
 from hotfire.scenario.model import Load, Slo
+from hotfire.words import Outcome
+
+SATURATED = "the number of requests in flight only grew: the load is above what the target carries"
 
 
 def describe(objective: Slo, load: Load, *, requests: int, until: float, required_gates: int) -> dict[str, Any]:
@@ -37,8 +41,9 @@ def judge(samples: Samples, gate: Mapping[str, Any], *, look: int, last_look: bo
     """From all samples of a load and a described gate to a judgement. Raises Unjudged as hotfire.gates.slo.judge does."""
     share = gate["metric"] == "errors"
     confidence = gate["confidence"]
-    return gate_rules.judge(
-        window(samples, int(gate["requests"]), float(gate["until"])),
+    kept = window(samples, int(gate["requests"]), float(gate["until"]))
+    found = gate_rules.judge(
+        kept,
         gate["metric"],
         quantile=None if share else int(gate["statistic"][1:]) / 100,
         limit_s=None if share else float(gate["limit"]),
@@ -50,6 +55,10 @@ def judge(samples: Samples, gate: Mapping[str, Any], *, look: int, last_look: bo
         last_look=last_look,
         required_gates=int(gate["required_gates"]),
     )
+    rated = gate["arrivals"] != "spaced"
+    if rated and found.outcome in (Outcome.FAIL, Outcome.INVALID) and gate_rules.saturation(kept):
+        return replace(found, detail=f"{found.detail}; {SATURATED}")
+    return found
 
 
 def burning(samples: Samples, gate: Mapping[str, Any]) -> bool:

@@ -168,7 +168,7 @@ class Run:
             self.recorder.emit(Marked(name=mark, load_time=t))
         self.event = Loaded(
             name=name, plan=f"load/{name}/plan.jsonl", plan_digest=drawn.digest, samples=f"load/{name}/samples.jsonl.gz",
-            samples_digest=digest, look=1, arrivals="spaced 1s", window=(0.0, requests + 10.0),
+            samples_digest=digest, look=1, arrivals="spaced 1s", to="deployment/llama", window=(0.0, requests + 10.0),
             client={"sound": True, "cause": "", "figures": {"dispatch_p99_ms": 0.42}},
         )  # fmt: skip
         return self.event
@@ -217,11 +217,11 @@ class Run:
         yield Anchored(head=self.recorder.head)
 
 
-def write_samples(path: Path, requests: int, slow: float, fails: bool) -> str:
-    """One request a second, two of warm-up; with `fails`, those due from 12 to 16 s fail."""
+def write_samples(path: Path, requests: int, slow: float, fails: bool, growth: float = 0.0) -> str:
+    """One request a second, two of warm-up, each slower by `growth`; with `fails`, those due from 12 to 16 s fail."""
     rng, out = random.Random(7), samples.Writer(path)
     for index in range(requests + 2):
-        due = index * 1_000_000
+        due, slow = index * 1_000_000, slow + growth
         first, took = round(rng.lognormvariate(-1.6, 0.3) * slow * 1e6), round(rng.lognormvariate(-0.9, 0.3) * slow * 1e6)
         failed = fails and 12 <= index <= 16
         end = due + first + took
@@ -496,6 +496,32 @@ def test_a_row_of_the_checklist_is_never_better_than_its_worst_check(made: dict[
         "edge.tls": "not in this version"
     }
     assert {row["row"]: row["in_part"] for row in said(made["go"])["rows"]}["model readiness checks"] is True
+
+
+def test_the_certificate_says_what_dependent_requests_are_worth(tmp_path: Path) -> None:
+    class Tied(Run):
+        def gated(self, param: str) -> Gated:
+            event = super().gated(param)
+            return event.model_copy(update={"judgement": {**event.judgement, "tau": 3.7, "effective": 8.1}})
+
+    Tied(tmp_path / "tied").write()
+    Run(tmp_path / "free").write()
+    tied, free = ((tmp_path / name / "certificate.html").read_text() for name in ("tied", "free"))
+    assert "objectives to deployment/llama: spaced 1s" in free
+    assert "over up to 3.7 (30 are worth 8 independent ones)" in tied and "independent ones" not in free
+
+
+@pytest.mark.parametrize(("slow", "growth", "arrivals", "grew"), [
+    (1.0, 1.0, "poisson", True), (8.0, 0.0, "poisson", False), (1.0, 1.0, "spaced", False), (1.0, 0.0, "poisson", False),
+])  # fmt: skip
+def test_a_load_above_capacity_is_named_as_that(tmp_path: Path, slow: float, growth: float, arrivals: str, grew: bool) -> None:
+    write_samples(tmp_path / "s.gz", 200, slow, False, growth)
+    gate = {"metric": "e2e", "statistic": "p80", "limit": 2.0, "confidence": 0.95, "arrivals": arrivals, "timeout_s": 900,
+            "until": 900, "requests": 200, "required_gates": 1}  # fmt: skip
+    found = objective.judge(samples.read(tmp_path / "s.gz"), gate, look=1, last_look=True)
+    assert (objective.SATURATED in found.detail) is grew, found
+    if grew:
+        assert found.outcome is not Outcome.PASS
 
 
 def test_an_objective_without_requests_is_unjudged(tmp_path: Path) -> None:

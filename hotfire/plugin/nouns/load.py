@@ -66,7 +66,8 @@ def loaded(run: Run, load: LoadRun, ended: Ended, name: str, look: int) -> Loade
     folder = load.out.relative_to(run.folder)
     return Loaded(
         name=name, plan=f"{folder}/plan.jsonl", plan_digest=load.plan.digest, samples=f"{folder}/{ended.samples.name}",
-        samples_digest=ended.digest, look=look, arrivals=load.plan.header.arrivals, client=dict(ended.client),
+        samples_digest=ended.digest, look=look, arrivals=load.plan.header.arrivals,
+        to=run.scenario.candidate.serves[0].workload, client=dict(ended.client),
         window=(0.0, ended.seconds),
     )  # fmt: skip
 
