@@ -13,6 +13,8 @@ from hotfire.load.plan import Plan, Prompt, draw
 from hotfire.load.run import LoadRun
 from hotfire.load.samples import Samples
 from hotfire.load.target import Target
+from hotfire.report import objective
+from hotfire.words import Outcome
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nX-Served-By: pod-1\r\n\r\n"
 
@@ -25,6 +27,7 @@ TOKEN = chunk(b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":null}
 LAST = chunk(b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n')
 DONE, END = chunk(b"data: [DONE]\n\n"), b"0\r\n\r\n"
 WHOLE = HEAD + TOKEN + TOKEN + LAST + DONE + END
+NO_MODEL = b'{"object":"error","message":"The model `m` does not exist.","type":"NotFoundError","code":404}'
 SCRIPTS: dict[str, tuple[list[bytes | float], str]] = {
     "a whole answer": ([HEAD, 0.05, TOKEN, 0.05, TOKEN, LAST, DONE, END], ""),
     "bytes one by one": ([WHOLE[i : i + 1] for i in range(len(WHOLE))], ""),
@@ -39,6 +42,10 @@ SCRIPTS: dict[str, tuple[list[bytes | float], str]] = {
     "an instant nothing": ([b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"], "empty"),
     "no end marker": ([HEAD + TOKEN + LAST + END], "no_done"),
     "unknown path": ([b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot found"], "http_4xx"),
+    "a model it does not serve": (
+        [b"HTTP/1.1 404 Not Found\r\nContent-Length: " + str(len(NO_MODEL)).encode() + b"\r\n\r\n", NO_MODEL],
+        "http_4xx",
+    ),
     "overload": ([b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n"], "http_429"),
     "broken": ([b"HTTP/1.1 503 Oh\r\nContent-Length: 0\r\n\r\n"], "http_5xx"),
     "another protocol": ([b"220 mail.example ESMTP\r\n\r\n"], "bad_answer"),
@@ -105,6 +112,20 @@ def test_an_unreachable_target_fails_every_request(planned: Callable[..., Plan],
     samples = one_load(planned("constant 50/s", 10), url, tmp_path / "out")
     assert samples.errors() == {error: 10}
     assert samples.bad("ttft", 1e9).all()
+
+
+@pytest.mark.parametrize("arrivals", ["spaced", "constant"])
+@pytest.mark.parametrize(
+    ("metric", "statistic", "limit"), [("errors", "ratio", 0.2), ("ttft", "p80", 60.0), ("e2e", "p80", 60.0)]
+)
+def test_nothing_but_errors_fails_every_gate(
+    planned: Callable[..., Plan], tmp_path: Path, arrivals: str, metric: str, statistic: str, limit: float
+) -> None:
+    """However generous its limit, and although every refusal came within a millisecond."""
+    samples = one_load(planned("constant 500/s", 400), "http://127.0.0.1:1", tmp_path / "out")
+    gate = {"metric": metric, "statistic": statistic, "limit": limit, "confidence": 0.95, "arrivals": arrivals,
+            "timeout_s": 2.0, "until": 5.0, "requests": 400, "required_gates": 3}  # fmt: skip
+    assert objective.judge(samples, gate, look=1, last_look=False).outcome is Outcome.FAIL
 
 
 def test_a_plain_server_behind_https_is_a_tls_error(
