@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import click
@@ -111,6 +112,28 @@ def run_pytest(scenario: Path, options: dict[str, str | None], image: tuple[str,
     return int(verdict["exit_code"])
 
 
+def run_provided(
+    provider: str,
+    load_image: tuple[str, ...],
+    scenario: Path,
+    options: dict[str, str | None],
+    image: tuple[str, ...],
+    reports: Path,
+) -> int:
+    """`run_pytest` on a cluster that pytest-kubernetes makes for it; bad input is said before a cluster is made."""
+    from hotfire.plugin.run import located
+    from hotfire.stand.pytest_kubernetes import provided
+
+    if options["kubeconfig"] or options["context"]:
+        raise BadInput("--provider makes a cluster of its own: not with --kubeconfig or --context")
+    located(scenario, options["namespace"], list(image), options["watchdog-image"])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # outside the run it ends this block, which deletes the cluster
+    with provided(provider, "hotfire") as made:
+        for one in load_image:
+            made.load_image(one)
+        return run_pytest(scenario, {**options, "kubeconfig": str(made.kubeconfig)}, image, reports)
+
+
 @main.command()
 @click.argument("scenario", type=click.Path(path_type=Path))
 @stand_options
@@ -118,6 +141,8 @@ def run_pytest(scenario: Path, options: dict[str, str | None], image: tuple[str,
 @click.option("--watchdog-image", metavar="REF", help="instead of the scenario's stand.image: arms the way back in the cluster")
 @click.option("--reports", type=click.Path(path_type=Path), default=Path("reports"), show_default=True)
 @click.option("--wait", default="0s", show_default=True, help="how long to wait for the workload's lock")
+@click.option("--provider", type=click.Choice(["kind", "k3d", "minikube"]), help="a cluster made for this run, then deleted")
+@click.option("--load-image", multiple=True, metavar="IMAGE", help="with --provider: put this local image onto its nodes")
 def run(
     scenario: Path,
     kubeconfig: str | None,
@@ -127,11 +152,17 @@ def run(
     watchdog_image: str | None,
     reports: Path,
     wait: str,
+    provider: str | None,
+    load_image: tuple[str, ...],
 ) -> None:
     """Certify or promote what SCENARIO says. Exit 0 GO, 20 NO_GO, 21 INCONCLUSIVE, 22 UNSAFE, 4 bad input."""
     options = {"kubeconfig": kubeconfig, "context": kube_context, "namespace": namespace, "wait": wait,
                "watchdog-image": watchdog_image}  # fmt: skip
     images(image)
+    if provider is not None:
+        raise SystemExit(run_provided(provider, load_image, scenario, options, image, reports))
+    if load_image:
+        raise BadInput("--load-image: only with --provider; elsewhere nodes pull from a registry")
     raise SystemExit(run_pytest(scenario, options, image, reports))
 
 

@@ -18,6 +18,7 @@ import yaml
 from hotfire.kube.client import Cluster, Ref
 from hotfire.kube.wait import pause
 from hotfire.stand.images import pull_secret, push
+from tests.planted_run import Ended
 
 SCENARIO = """
 apiVersion: hotfire/v1
@@ -64,24 +65,6 @@ def deployment(image: str, *flags: str, name: str = "tiny", memory: str = "96Mi"
         "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
     }  # fmt: skip
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "labels": {"app": name}}, "spec": spec}
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A run that is over, as a pipeline sees it."""
-
-    code: int
-    output: str
-    folder: Path | None
-
-    @property
-    def verdict(self) -> Mapping[str, Any]:
-        assert self.folder is not None, self.output
-        found: Mapping[str, Any] = json.loads((self.folder / "verdict.json").read_text())
-        return found
-
-    def check(self, key: str) -> Mapping[str, Any]:
-        return next(one for one in self.verdict["checks"] if one["check"] == key)
 
 
 @dataclass
@@ -303,6 +286,47 @@ def test_certify_in_a_namespace_of_its_own_leaves_nothing_of_it(place: Place, ne
     ended = place.run(service(), new(), scenario={"stand": stand, "mode": "certify", "users": None})
     assert (ended.code, ended.verdict["verdict"]) == (0, "GO"), ended.output
     assert cluster.find(Ref("v1", "Namespace", "", gone)) is None and place.serving() == before
+
+
+KIND = """#!/bin/sh
+echo "$*" >> "$KIND_LOG"
+case "$1 $2" in "create cluster") while [ "$1" != --kubeconfig ]; do shift; done; cat "$KIND_GIVES" > "$2";; esac
+"""
+
+
+@pytest.fixture
+def kind(place: Place, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The log of a `kind` whose clusters are the stand; kubectl is the stand's."""
+    bin_folder, log = place.folder / "bin", place.folder / "kind.log"
+    bin_folder.mkdir()
+    (bin_folder / "kind").write_text(KIND)
+    (bin_folder / "kind").chmod(0o755)
+    (bin_folder / "kubectl").symlink_to(place.kubectl_file)
+    monkeypatch.setenv("PATH", f"{bin_folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("KIND_LOG", str(log))
+    monkeypatch.setenv("KIND_GIVES", place.kubeconfig)
+    return log
+
+
+def test_a_cluster_of_a_provider_is_made_for_the_run_and_deleted_after(place: Place, new, gone: str, kind: Path) -> None:
+    stand = {"namespace": gone, "create": True, "secrets_from": place.name, "accelerators": "simulated"}
+    command = place.command(service(), new(), scenario={"stand": stand, "mode": "certify", "users": None})
+    at = command.index("--kubeconfig")
+    command[at : at + 2] = ["--provider", "kind", "--load-image", "tiny:1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0 and "GO (exit 0)" in done.stdout, done.stdout + done.stderr
+    created, loaded, deleted = kind.read_text().splitlines()
+    assert created.startswith("create cluster --name pytest-hotfire") and deleted == "delete cluster --name pytest-hotfire"
+    assert loaded == "load docker-image tiny:1 --name pytest-hotfire"
+
+
+def test_bad_input_is_said_before_a_provider_makes_a_cluster(place: Place, new, kind: Path) -> None:
+    command = [*place.command(service(), new(), scenario={"slos": []}), "--provider", "kind"]
+    both = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert both.returncode == 4 and "not with --kubeconfig" in both.stderr
+    at = command.index("--kubeconfig")
+    alone = subprocess.run(command[:at] + command[at + 2 :], capture_output=True, text=True, timeout=60, check=False)
+    assert alone.returncode == 4 and "slos" in alone.stderr and not kind.exists(), alone.stderr
 
 
 def test_a_namespace_that_the_run_did_not_make_is_never_deleted(place: Place, new, cluster: Cluster, gone: str) -> None:
