@@ -5,7 +5,7 @@ count until they are gone; quotas are played through beside the nodes.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -70,12 +70,10 @@ class _Play:
         self.placed += 1
         meta = {**(template.get("metadata") or {}), "uid": f"paper-{self.placed}", "namespace": namespace}
         pod: Object = {"metadata": meta, "spec": dict(template["spec"]), "status": {}}
-        need = _charged(pod)
-        for quota, hard, used in self.used:
-            for key in need.keys() & hard.keys() if quota["namespace"] == namespace else ():
-                if used.get(key, Decimal(0)) + need[key] > hard[key]:
-                    self.why = [f"quota {quota['name']}: {key} {used.get(key, 0)} used + {need[key]} > {hard[key]}"]
-                    return None
+        for name, key, need, hard, used in self._counted(pod):
+            if used.get(key, Decimal(0)) + need > hard:
+                self.why = [f"quota {name}: {key} {used.get(key, 0)} used + {need} > {hard}"]
+                return None
         for node in self.room.nodes:
             if fits(pod, [node], self.on_nodes)[0]:
                 pod["spec"]["nodeName"] = node["metadata"]["name"]
@@ -91,10 +89,16 @@ class _Play:
         self._charge(pod, -1)
 
     def _charge(self, pod: Object, sign: int) -> None:
-        need = _charged(pod)
+        for _, key, need, _, used in self._counted(pod):
+            used[key] = used.get(key, Decimal(0)) + sign * need
+
+    def _counted(self, pod: Object) -> Iterator[tuple[str, str, Decimal, Decimal, Amounts]]:
+        """What the quotas of its namespace count of a pod: quota, key, how much of it, the hard limit, all that is used."""
+        asked = _charged(pod)
         for quota, hard, used in self.used:
-            for key in need.keys() & hard.keys() if quota["namespace"] == pod["metadata"]["namespace"] else ():
-                used[key] = used.get(key, Decimal(0)) + sign * need[key]
+            if quota["namespace"] == pod["metadata"]["namespace"]:
+                for key in asked.keys() & hard.keys():
+                    yield quota["name"], key, asked[key], hard[key], used
 
     def own(self) -> list[str]:
         """The run's own pods take their places; a line for each that finds none."""
