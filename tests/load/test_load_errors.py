@@ -114,18 +114,25 @@ def test_an_unreachable_target_fails_every_request(planned: Callable[..., Plan],
     assert samples.bad("ttft", 1e9).all()
 
 
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    """400 requests to a port where nobody listens."""
+    folder = tmp_path_factory.mktemp("refused")
+    plan = draw(folder / "plan.jsonl", "constant 500/s", [Prompt("p", "hello")], [400])
+    return one_load(plan, "http://127.0.0.1:1", folder / "out")
+
+
 @pytest.mark.parametrize("arrivals", ["spaced", "constant"])
 @pytest.mark.parametrize(
     ("metric", "statistic", "limit"), [("errors", "ratio", 0.2), ("ttft", "p80", 60.0), ("e2e", "p80", 60.0)]
 )
 def test_nothing_but_errors_fails_every_gate(
-    planned: Callable[..., Plan], tmp_path: Path, arrivals: str, metric: str, statistic: str, limit: float
+    refused: Samples, arrivals: str, metric: str, statistic: str, limit: float
 ) -> None:
     """However generous its limit, and although every refusal came within a millisecond."""
-    samples = one_load(planned("constant 500/s", 400), "http://127.0.0.1:1", tmp_path / "out")
     gate = {"metric": metric, "statistic": statistic, "limit": limit, "confidence": 0.95, "arrivals": arrivals,
             "timeout_s": 2.0, "until": 5.0, "requests": 400, "required_gates": 3}  # fmt: skip
-    assert objective.judge(samples, gate, look=1, last_look=False).outcome is Outcome.FAIL
+    assert objective.judge(refused, gate, look=1, last_look=False).outcome is Outcome.FAIL
 
 
 def test_a_plain_server_behind_https_is_a_tls_error(
