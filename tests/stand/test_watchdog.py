@@ -103,7 +103,7 @@ def called(place: Any, command: list[str]) -> tuple[int, str]:
 
 def test_sigkill_in_mid_load_ends_exactly_old_without_any_command(place, armed, new, cluster) -> None:
     before = place.serving()
-    process = runs.started(place, armed(runs.service(), new()), "load: ")
+    process = runs.started(place, armed(runs.service(), new(), scenario=runs.LONG), "load: ")
     process.send_signal(signal.SIGKILL)
     process.wait(10)
     ended = ends(cluster, place)
@@ -114,7 +114,7 @@ def test_sigkill_in_mid_load_ends_exactly_old_without_any_command(place, armed, 
 
 def test_a_watchdog_that_is_evicted_while_it_restores_is_followed(place, armed, new, cluster) -> None:
     before = place.serving()
-    process = runs.started(place, armed(runs.service(), new()), "load: ")
+    process = runs.started(place, armed(runs.service(), new(), scenario=runs.LONG), "load: ")
     process.send_signal(signal.SIGKILL)
     process.wait(10)
     deadline = time.monotonic() + 20
@@ -129,7 +129,7 @@ def test_a_watchdog_that_is_evicted_while_it_restores_is_followed(place, armed, 
 
 def test_sigterm_hands_over_and_the_proof_is_seen(place, armed, new, cluster) -> None:
     before = place.serving()
-    process = runs.started(place, armed(runs.service(), new()), "load: ")
+    process = runs.started(place, armed(runs.service(), new(), scenario=runs.LONG), "load: ")
     process.send_signal(signal.SIGTERM)
     process.wait(90)
     ended = place.ended(process.returncode, (place.folder / "output.txt").read_text())
