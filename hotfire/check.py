@@ -23,6 +23,12 @@ from hotfire.words import Blame, Gate, Reason
 
 CATALOGUE = Path(__file__).with_name("checks.json")
 ATTRIBUTE = "__hotfire_check__"
+FIXTURE = {
+    "slos": "slo",
+    "faults": "fault",
+    "injected": "secret",
+    "candidate.serves": "service",
+}  # what `per` may be -> its noun
 Test = TypeVar("Test", bound=Callable[..., None])
 
 
@@ -145,22 +151,24 @@ def _literal(node: ast.expr) -> Any:
     return ast.literal_eval(node)
 
 
+def check_of(node: ast.FunctionDef, suite: str) -> CheckSpec | None:
+    """What a test's `@check` says; None for any other. Raises ValueError for what is no literal or no word of ours."""
+    for call in node.decorator_list:
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "check":
+            words = {word.arg: _literal(word.value) for word in call.keywords if word.arg}
+            words |= {"blames": Blame(words.get("blames", "candidate")), "gate": Gate(words.get("gate", "required"))}
+            question = (ast.get_docstring(node) or "").split("\n")[0]
+            return CheckSpec(_literal(call.args[0]), **words, suite=suite, test=node.name, question=question)
+    return None
+
+
 def read_suites(folder: Path) -> list[CheckSpec]:
     """Every check of the suites, in file and line order, without importing them. Raises HarnessError on a double id."""
     found: list[CheckSpec] = []
     for path in sorted(folder.glob("test_*.py")):
         for node in ast.parse(path.read_text(), str(path)).body:
-            if not isinstance(node, ast.FunctionDef):
-                continue
-            for call in node.decorator_list:
-                if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "check":
-                    words = {word.arg: _literal(word.value) for word in call.keywords if word.arg}
-                    words |= {
-                        "blames": Blame(words.get("blames", "candidate")),
-                        "gate": Gate(words.get("gate", "required")),
-                    }
-                    question = (ast.get_docstring(node) or "").split("\n")[0]
-                    found.append(CheckSpec(_literal(call.args[0]), **words, suite=path.stem, test=node.name, question=question))
+            spec = check_of(node, path.stem) if isinstance(node, ast.FunctionDef) else None
+            found += [spec] if spec else []
     ids = [spec.id for spec in found]
     if doubles := {id for id in ids if ids.count(id) > 1}:
         raise HarnessError(f"check ids used twice: {', '.join(sorted(doubles))}")
@@ -183,6 +191,7 @@ def catalogue(path: Path = CATALOGUE) -> tuple[CheckSpec, ...]:
 
 
 def _at(scenario: Scenario, path: str) -> Any:
+    """A place of the scenario, such as `behaviour.golden`. Raises AttributeError for one that no scenario has."""
     value: Any = scenario
     for name in path.split("."):
         value = getattr(value, name) if value is not None else None
@@ -201,8 +210,8 @@ def plan(specs: Sequence[CheckSpec], scenario: Scenario) -> tuple[PlannedCheck, 
     planned: list[PlannedCheck] = []
     for spec in specs:
         common = {
-            "id": spec.id, "suite": spec.suite, "question": spec.question, "row": spec.row, "gate": spec.gate,
-            "blames": spec.blames, "evidence": str(spec.needs),
+            "id": spec.id, "suite": spec.suite, "test": spec.test, "question": spec.question, "row": spec.row,
+            "gate": spec.gate, "blames": spec.blames, "evidence": str(spec.needs),
         }  # fmt: skip
         declared = parameters(spec, scenario) if spec.per else [("", None)]
         if not declared or (spec.when and not _at(scenario, spec.when)):

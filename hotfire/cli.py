@@ -170,11 +170,14 @@ def run(
 @click.argument("scenario", type=click.Path(path_type=Path))
 def lint(scenario: Path) -> None:
     """Check SCENARIO without a cluster; every finding is a line, exit 4."""
+    from hotfire.own_checks import checks_of
     from hotfire.scenario.lint import lint as findings
     from hotfire.scenario.loader import load
 
-    if found := findings(load(scenario)):
+    located = load(scenario)
+    if found := findings(located):
         raise BadInput(*found)
+    checks_of(located)
     click.echo(f"{scenario}: fit for a run")
 
 
@@ -182,15 +185,15 @@ def lint(scenario: Path) -> None:
 @click.argument("scenario", type=click.Path(path_type=Path))
 def plan(scenario: Path) -> None:
     """Say what SCENARIO's load can decide, with how many requests and minutes, and which checks are asked."""
-    from hotfire.check import catalogue
     from hotfire.check import plan as planned
+    from hotfire.own_checks import checks_of
     from hotfire.scenario.lint import plan as lines
     from hotfire.scenario.loader import load
 
     located = load(scenario)
     for line in lines(located):
         click.echo(line)
-    for check in planned(catalogue(), located.scenario):
+    for check in planned(checks_of(located), located.scenario):
         click.echo(f"{'asked' if check.asked else check.reason:11}  {check.gate:9} {check.key}")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from hotfire import __version__
-from hotfire.check import catalogue, plan
+from hotfire.check import plan
 from hotfire.errors import BadInput, Breach, HarnessError, HotfireError
 from hotfire.gates.certified import objections
 from hotfire.gates.decision import Ending, decide, verdict
@@ -19,6 +19,7 @@ from hotfire.journal.journal import Journal
 from hotfire.kube.bundle import collect
 from hotfire.kube.client import ApiError, Cluster, Object, Ref
 from hotfire.kube.wait import interrupted, shielded
+from hotfire.own_checks import checks_of
 from hotfire.record.events import Closed, Concluded, Decided, Event, Opened, Planned, Signalled, Stage, Told
 from hotfire.record.redactor import Redactor
 from hotfire.record.writer import Recorder
@@ -58,6 +59,7 @@ def located(path: Path, namespace: str | None, images: list[str], watchdog: str 
         found = with_watchdog(found, watchdog)
     if lines := lint(found):
         raise BadInput(*lines)
+    checks_of(found)
     return with_images(found, dict(pair.split("=", 1) for pair in images))
 
 
@@ -86,7 +88,8 @@ class Run:
     def __init__(self, located: Located, cluster: Cluster, redactor: Redactor, name: str, folder: Path, tell: Tell) -> None:
         self.located, self.scenario, self.cluster, self.redactor = located, located.scenario, cluster, redactor
         self.namespace, self.name, self.folder, self._tell = located.scenario.stand.namespace, name, folder, tell
-        self.planned = plan(catalogue(), self.scenario)
+        self.checks = checks_of(located)
+        self.planned = plan(self.checks, self.scenario)
         self.ending: Settlement | None = None
         self.settling_s = 0.0
         self.applied = time.monotonic()  # when the candidate was deployed

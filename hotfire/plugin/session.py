@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hotfire.check import ATTRIBUTE, CheckSpec, Findings, Running, catalogue, parameters, running
+from hotfire.check import ATTRIBUTE, FIXTURE, CheckSpec, Findings, Running, parameters, running
 from hotfire.errors import BadInput, Breach, HarnessError, Interrupted, Refused, Unjudged
 from hotfire.kube.wait import interrupt, interrupted
 from hotfire.plugin import fixtures
@@ -27,7 +27,6 @@ BLOCKING = {  # suite -> outcomes after which nothing further is asked
     "test_40_startup": NOT_PASSED,
 }
 SETTLE = "test_90_settle"  # runs whatever came before it
-PARAMETER = {"slos": "slo", "faults": "fault", "injected": "secret", "candidate.serves": "service"}
 KEY = pytest.StashKey[str]()
 SPEC = pytest.StashKey[CheckSpec]()
 
@@ -52,6 +51,7 @@ class Certification:
                 self.located = located(path, namespace, images, watchdog)
         except BadInput as bad:
             raise pytest.UsageError(*bad.lines) from None
+        config.args += map(str, self.located.checks)
 
     # -- the three steps before anything changes ------------------------------------------------------------------
 
@@ -95,14 +95,14 @@ class Certification:
             return
         declared = parameters(spec, self.located.scenario) or [("", None)]  # ("", None) is dropped below as not asked
         names, values = zip(*declared, strict=True)
-        metafunc.parametrize(PARAMETER[spec.per], values, ids=names, indirect=True)
+        metafunc.parametrize(FIXTURE[spec.per], values, ids=names, indirect=True)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         if self.run is None:
             return
-        known = {spec.id: spec for spec in catalogue()}
-        kept: list[tuple[tuple[str, int, int], pytest.Item]] = []
+        known = {spec.id: spec for spec in self.run.checks}
+        kept: list[tuple[tuple[bool, str, int, int], pytest.Item]] = []
         dropped: list[pytest.Item] = []
         for position, item in enumerate(items):
             spec: CheckSpec | None = getattr(getattr(item, "function", None), ATTRIBUTE, None)
@@ -119,7 +119,7 @@ class Certification:
             item.stash[KEY], item.stash[SPEC] = key, spec
             order = next(iter(callspec.indices.values())) if spec.per == "faults" and callspec else 0
             if self.asked[key].asked:
-                kept.append(((spec.suite, order, position), item))
+                kept.append(((spec.suite == SETTLE, spec.suite, order, position), item))
             else:
                 dropped.append(item)
         items[:] = [item for _, item in sorted(kept, key=lambda pair: pair[0])]

@@ -46,6 +46,7 @@ class PlannedCheck(Event):
     id: str
     param: str = ""
     suite: str
+    test: str = ""
     question: str
     row: str = ""
     gate: Gate = Gate.REQUIRED

@@ -19,7 +19,6 @@ from hotfire.record.redactor import Redactor
 from hotfire.report.story import Story, moment
 from hotfire.words import Gate, Outcome
 
-CATALOGUE = Path(__file__).parent.parent / "checks.json"
 STATUS = {Outcome.PASS: "passed", Outcome.FAIL: "failed", Outcome.INVALID: "broken", Outcome.NOT_RUN: "skipped"}
 STRANGE = {"status": "broken", "statusDetails": {"message": "no check of the plan: the record knows nothing of it"}}
 CATEGORIES = (  # name, statuses, what the message ends with
@@ -38,7 +37,7 @@ def allure_status(outcome: Outcome) -> str:
 
 def write(folder: Path, story: Story, redactor: Redactor) -> None:
     """Bring a results folder into line with the record. Idempotent. Raises HarnessError when a secret is left in it."""
-    keys = _keys()
+    keys = _keys(story)
     heard: set[str] = set()
     for path in sorted(folder.glob("*.json")):
         data = _load(path)
@@ -119,9 +118,9 @@ def _write_silent(folder: Path, one: CheckOutcome, story: Story) -> None:
     (folder / f"{name}-result.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
 
 
-def _keys() -> Mapping[str, str]:
-    """test function -> check id, from the generated catalogue."""
-    return {row["test"]: row["id"] for row in json.loads(CATALOGUE.read_text(encoding="utf-8"))}
+def _keys(story: Story) -> Mapping[str, str]:
+    """test function -> check id, as planned."""
+    return {one.planned.test: one.planned.id for one in story.outcomes.values()}
 
 
 def _key(result: Mapping[str, Any], keys: Mapping[str, str]) -> str:

@@ -35,7 +35,7 @@ def load(path: Path, namespace: str | None = None) -> Located:
     found = read_manifests(scenario, path.parent / scenario.candidate.manifests, at(path, shown), path, document.marks)
     return Located(
         scenario=scenario, path=path, objects=found.objects, prerequisites=found.prerequisites, sources=found.sources,
-        digest=digest, marks=document.marks,
+        checks=_checks(scenario, path, document), digest=digest, marks=document.marks,
     )  # fmt: skip
 
 
@@ -87,6 +87,19 @@ def _replayed(scenario: Scenario, path: Path, document: Document) -> Scenario:
     except ValueError as error:
         raise BadInput(f"{at(path, mark_of(document.marks, ('load', 'arrivals'))[1].value)}: load.arrivals: {error}") from None
     return scenario.model_copy(update={"load": scenario.load.model_copy(update={"arrivals": arrivals})})
+
+
+def _checks(scenario: Scenario, path: Path, document: Document) -> tuple[Path, ...]:
+    """The files that `checks` names, each once, by name."""
+    found: dict[Path, None] = {}
+    for index, pattern in enumerate(scenario.checks):
+        here = [] if Path(pattern).is_absolute() else sorted(one for one in path.parent.glob(pattern) if one.is_file())
+        if not here or any(re.fullmatch(r"test_\w+\.py", one.name) is None for one in here):
+            seen = ", ".join(one.name for one in here) or "no file"
+            where = at(path, mark_of(document.marks, ("checks", index))[1].value)
+            raise BadInput(f"{where}: checks: {pattern!r} is {seen}, files test_*.py beside the scenario are expected")
+        found |= dict.fromkeys(one.resolve() for one in here)
+    return tuple(sorted(found, key=lambda one: one.name))
 
 
 def _said(item: Any, known: Loc) -> str:

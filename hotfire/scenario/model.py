@@ -299,6 +299,10 @@ class Scenario(Model):
     slos: tuple[Slo, ...] = Field((), description="objectives on the load")
     stall: Stall = Field(default_factory=Stall, description="the longest silence of the target under load")
     faults: tuple[Fault, ...] = Field((), description="what is broken on purpose, in this order")
+    checks: tuple[str, ...] = Field(
+        (), description="checks of your own: files or globs beside the scenario, such as checks/test_*.py; by their names they "
+        "run among the suites (test_75_… after load), and always before settle"
+    )  # fmt: skip
     rollback: Rollback = Field(default_factory=Rollback, description="how fast the way back must be")
     lock: Lock = Field(default_factory=Lock, description="the run's sign of life in the cluster")
 
@@ -323,6 +327,7 @@ class Located(Model):
     objects: tuple[dict[str, object], ...]
     digest: str = Field(description="sha256 of the scenario file's bytes")
     prerequisites: tuple[dict[str, object], ...] = Field((), description="compared with the cluster, never written")
+    checks: tuple[Path, ...] = Field((), description="the files of the scenario's own checks, in running order")
     sources: tuple[str, ...] = Field((), description="file:line:column of each of objects, in the same order")
     marks: dict[Loc, Mark] = Field(default_factory=dict, repr=False, description="where each key of the file stands")
 
