@@ -17,6 +17,7 @@ from hotfire.gates.statistics import Feasibility, can_decide, look_sizes, needs_
 from hotfire.scenario.datafiles import read_dues, read_golden, read_prompts
 from hotfire.scenario.marks import Loc
 from hotfire.scenario.model import Load, Located, PullSecret, Scenario, Slo
+from hotfire.scenario.nearest import nearest
 from hotfire.words import Gate, Mode
 
 Finding = tuple[Loc, str]
@@ -329,6 +330,14 @@ def _serves(scenario: Scenario, located: Located) -> Iterator[Finding]:
         if serves.api == "embeddings" and serves.runtime not in EMBEDDING_RUNTIMES:
             text = f"{serves.runtime} has no embedding API, one of {', '.join(EMBEDDING_RUNTIMES)} is expected"
             yield ("candidate", "serves", index, "api"), text
+    services = list(dict.fromkeys(serves.service for serves in scenario.candidate.serves))
+    load = scenario.load
+    named: list[tuple[Loc, str | None]] = [(("faults", index, "at"), fault.at) for index, fault in enumerate(scenario.faults)]
+    for loc, name in [*named, (("load", "to"), load.to if load else None)]:
+        if name is not None and name not in services:
+            yield loc, f"{loc[0]}.{loc[-1]}: {name!r} is no Service of candidate.serves, {nearest(name, services)}"
+    if len(services) > 1 and load is not None and load.to is None:
+        yield ("load",), f"load: `to:` is missing, one of {', '.join(services)} is expected: one load goes to one API"
 
 
 RULES: tuple[Callable[[Scenario, Located], Iterator[Finding]], ...] = (

@@ -166,6 +166,7 @@ class Load(Model):
         description="spaced PERIOD (one at a time); open loop: poisson|constant RATE/s, gamma RATE/s shape K, ramp RATE/s to "
         "RATE/s over T, steps RATE/s RATE/s each T, bursts N every T, replay FILE; closed N, for capacity alone"
     )
+    to: str | None = Field(None, description="the Service it goes to; needed where candidate.serves has several")
     requests: StrictInt | None = Field(None, ge=1, description="requests to the first look; from the gates when absent")
     for_: Duration | None = Field(None, alias="for", description="how long the first look lasts, instead of requests")
     warm_up: WarmUp = Field(
@@ -243,6 +244,7 @@ class Fault(Model):
     name: Name = Field(description="how the record calls it; no two faults share one")
     kill: Literal["one pod"] | None = Field(None, description="a serving pod is killed without grace")
     oom: Literal["one container"] | None = Field(None, description="a serving container is driven over its memory limit")
+    at: str | None = Field(None, description="the Service whose pod is hit, and asked meanwhile; that of the load when absent")
     serving_again_within: Duration = Field(description="to the first correct answer on a fresh connection")
     errors: Limit = Field("< 1%", validate_default=True, description="among requests due after service is back")
 
@@ -309,6 +311,11 @@ class Scenario(Model):
     @property
     def injected(self) -> tuple[InjectedSecret, ...]:
         return tuple(secret for secret in self.secrets if isinstance(secret, InjectedSecret))
+
+    def serving(self, service: str | None) -> Serves:
+        """The API behind a Service; without a name the one that the load goes to, else the first."""
+        wanted = service or (self.load.to if self.load else None)
+        return next((serves for serves in self.candidate.serves if serves.service == wanted), self.candidate.serves[0])
 
     @property
     def pulls(self) -> tuple[str, ...]:

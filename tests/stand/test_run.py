@@ -266,9 +266,11 @@ def test_an_inference_and_an_embedding_api_roll_out_together(place: Place, new, 
         {"workload": "deployment/embed", "service": "embed", "runtime": "tiny", "model": "m", "api": "embeddings"},
     ]
     embed = deployment(tiny, name="embed", replicas=1)
-    scenario = {"candidate": {"manifests": "manifests/", "serves": serves}}
+    load = {**yaml.safe_load(SCENARIO)["load"], "to": "embed"}
+    scenario = {"candidate": {"manifests": "manifests/", "serves": serves}, "load": load}
     ended = place.run(service(), new(), service("embed"), embed, scenario=scenario)
     assert (ended.code, ended.check("behaviour.contract[embed]")["outcome"]) == (0, "PASS"), ended.output
+    assert "load objectives to deployment/embed, look 1" in ended.output
 
 
 @pytest.fixture

@@ -80,8 +80,22 @@ BAD: dict[str, tuple[str, str, str]] = {
     "plain text called TLS": ("load: {", "reach: {via: url, url: 'http://h', tls: true}\nload: {", "13:36: http://h does not go with tls: true"),
     "no taint": ("load: {", "scheduling: {tolerates: ['ai=x:Never']}\nload: {", "13:26: 'ai=x:Never' is no taint, KEY=VALUE:NoSchedule, :PreferNoSchedule or :NoExecute is expected"),
     "no device": ("load: {", "scheduling: {devices: {nvidia.com/gpu: 0}}\nload: {", "13:24: 0 of nvidia.com/gpu, 1 or more is expected"),
+    "load to nobody": ("arrivals: spaced 1s,", "to: tinny, arrivals: spaced 1s,", "13:8: load.to: 'tinny' is no Service of candidate.serves, nearest allowed: tiny"),
+    "a fault at nobody": ("kill: one pod,", "kill: one pod, at: other,", "18:41: faults.at: 'other' is no Service of candidate.serves, allowed: tiny"),
     "embeddings of an engine without": ("runtime: tiny, model: tiny-1", "runtime: tgi, api: embeddings, model: m", "7:64: tgi has no embedding API, one of llamacpp, ollama, tiny, vllm is expected"),
 }  # fmt: skip
+
+
+def test_one_load_goes_to_one_of_several_apis(tmp_path: Path) -> None:
+    located = load(base.write(tmp_path, SCENARIO))
+    other = located.scenario.candidate.serves[0].model_copy(update={"service": "other"})
+    serves = (*located.scenario.candidate.serves, other)
+    candidate = located.scenario.candidate.model_copy(update={"serves": serves})
+    two = located.model_copy(update={"scenario": located.scenario.model_copy(update={"candidate": candidate})})
+    assert [line.partition(": ")[2] for line in lint(two) if "`to:`" in line] == [
+        "load: `to:` is missing, one of tiny, other is expected: one load goes to one API"
+    ]
+    assert (two.scenario.serving("other"), two.scenario.serving(None)) == (other, serves[0])
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -33,7 +33,7 @@ class FaultNoun:
     def __init__(self, run: Run, asked: Fault, stack: ExitStack) -> None:
         self.run, self.asked, self._stack = run, asked, stack
         self.family: Family = FAMILIES[asked.family]
-        self.serves = run.scenario.candidate.serves[0]
+        self.serves = run.scenario.serving(asked.at)
         self.pods = CandidatePods(run.cluster, run.namespace, run.scenario)
         self._load: LoadRun | None = None
         self._target: Target | None = None
@@ -133,7 +133,7 @@ class FaultNoun:
             self._load = None
             with self._stack:
                 ended = traffic.stop()
-                self.run.emit(loaded(self.run, traffic, ended, f"fault {self.asked.name}", 1))
+                self.run.emit(loaded(self.run, self.serves, traffic, ended, f"fault {self.asked.name}", 1))
 
     # -- how ------------------------------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class FaultNoun:
         folder = run.folder / "load" / f"fault-{self.asked.name}"
         seed = random.Random(f"{asked.seed}/{self.asked.name}").randrange(1 << 30)
         plan = plan_of(run, asked, folder, (requests,), seed=seed, warm_up=0, arrivals=asked.arrivals.steady)
-        target = target_of(run, asked, max_age_s=0.0)
+        target = target_of(run, self.serves, asked, max_age_s=0.0)
         self._load = self._stack.enter_context(LoadRun.start(plan, target, folder, headers=headers_of(run)))
         if self._load.wait_success(self._mark(self._load, "traffic"), FIRST_S) is None:
             raise Unjudged(f"no answer to the background traffic within {FIRST_S:g} s", reason=Reason.NO_DATA)

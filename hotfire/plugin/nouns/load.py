@@ -27,9 +27,8 @@ TELL_EVERY = 5  # seconds between two live lines
 TIGHTEST = 0.05  # seconds; the client's own lateness is bounded by the tightest limit, but never by less
 
 
-def target_of(run: Run, asked: Load, *, max_age_s: float) -> Target:
-    """The first API that the candidate serves, as the load client is told of it."""
-    serves: Serves = run.scenario.candidate.serves[0]
+def target_of(run: Run, serves: Serves, asked: Load, *, max_age_s: float) -> Target:
+    """One API of the candidate's, as the load client is told of it."""
     limits = [slo.limit.value for slo in run.scenario.slos if not slo.limit.is_share]
     api = serves.runtime if serves.runtime in ("ollama", "tgi") and serves.api == "chat" else serves.api
     return Target(
@@ -61,13 +60,13 @@ def headers_of(run: Run) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def loaded(run: Run, load: LoadRun, ended: Ended, name: str, look: int) -> Loaded:
+def loaded(run: Run, serves: Serves, load: LoadRun, ended: Ended, name: str, look: int) -> Loaded:
     """The event of a load that is over."""
     folder = load.out.relative_to(run.folder)
     return Loaded(
         name=name, plan=f"{folder}/plan.jsonl", plan_digest=load.plan.digest, samples=f"{folder}/{ended.samples.name}",
         samples_digest=ended.digest, look=look, arrivals=load.plan.header.arrivals,
-        to=run.scenario.candidate.serves[0].workload, client=dict(ended.client),
+        to=serves.workload, client=dict(ended.client),
         window=(0.0, ended.seconds),
     )  # fmt: skip
 
@@ -137,13 +136,14 @@ class LoadNoun:
         folder = run.folder / "load" / NAME
         looks = look_sizes(first_look(self.scenario))
         plan = plan_of(run, asked, folder, looks, seed=asked.seed, warm_up=warm_up(self.scenario))
-        target = target_of(run, asked, max_age_s=self.scenario.reach.max_age)
+        serves = self.scenario.serving(asked.to)
+        target = target_of(run, serves, asked, max_age_s=self.scenario.reach.max_age)
         self._began = time.time()
         with LoadRun.start(plan, target, folder, headers=headers_of(run), on_tick=self._tick) as load:
             look = self._looks(load, asked, looks)
             ended = load.stop()
             self._samples, self._client = load.samples(), dict(ended.client)
-            run.emit(loaded(run, load, ended, NAME, look))
+            run.emit(loaded(run, serves, load, ended, NAME, look))
         self._judge(asked, look, ended.seconds, last=True)
 
     def _looks(self, load: LoadRun, asked: Load, looks: tuple[int, ...]) -> int:
