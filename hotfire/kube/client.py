@@ -94,10 +94,10 @@ class Cluster:
         self._kinds: dict[str, dict[str, tuple[str, bool]]] = {}
 
     @classmethod
-    def connect(cls, kubeconfig: str | None = None, context: str | None = None, timeout: float = 10) -> Self:
+    def connect(cls, kubeconfig: str | None = None, context: str | None = None, timeout: float = 10, first: float = 10) -> Self:
         """Read the kubeconfig (or, inside a pod, its ServiceAccount) and ask the server for its version.
 
-        timeout: seconds for each call, over its retries. Raises BadInput with one line.
+        timeout: seconds for each call, over its retries; first: for this one. Raises BadInput with one line.
         """
         configuration = Configuration()
         configuration.retries = False  # urllib3 would repeat PUT and DELETE, and sleep as long as Retry-After says
@@ -107,7 +107,7 @@ class Cluster:
         cluster = cls(ApiClient(configuration), name, timeout)
         where = f"API server {cluster.server} (context {name})"
         try:
-            cluster.version = str(cluster.raw("GET", "/version")["gitVersion"])
+            cluster.version = str(cluster.raw("GET", "/version", timeout=first)["gitVersion"])
         except Forbidden as error:
             raise BadInput(f"{where}: refuses the credentials: {error.message}") from None
         except ApiError as error:

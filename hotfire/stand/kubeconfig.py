@@ -13,6 +13,8 @@ import yaml
 from hotfire.errors import BadInput
 from hotfire.kube.client import Cluster, Forbidden, NotFound, Object, Ref, current_kubeconfig
 
+FIRST_S = 3.0  # for the first word of an API server: nothing is at stake yet, and a wrong address should be said soon
+
 
 @dataclass(frozen=True)
 class UserStand:
@@ -31,7 +33,7 @@ def resolve(
     Raises BadInput with one line: no kubeconfig, unknown context, unreachable API server, refused credentials, a
     namespace that is missing, foreign (to be created, yet there) or on its way out.
     """
-    cluster = Cluster.connect(kubeconfig, context, timeout)
+    cluster = Cluster.connect(kubeconfig, context, timeout, first=FIRST_S)
     where = f"namespace {namespace} (context {cluster.context})"
     try:
         found = cluster.get(Ref("v1", "Namespace", "", namespace))
