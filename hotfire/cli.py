@@ -9,7 +9,7 @@ import click
 
 from hotfire import __version__
 from hotfire.errors import BadInput, HotfireError, Refused
-from hotfire.words import Verdict
+from hotfire.words import Provider, Verdict
 
 PLUGINS = ("hotfire.plugin", "allure_pytest.plugin", "pytest_timeout")
 USAGE = 4  # pytest's own code for bad input
@@ -37,6 +37,8 @@ class Errors(click.Group):
                 click.echo(line, err=True)
         except Refused as refused:
             click.echo(str(refused), err=True)
+        except click.UsageError as usage:
+            click.echo(usage.format_message(), err=True)
         except HotfireError as error:
             click.echo(f"{type(error).__name__}: {error}", err=True)
             raise SystemExit(1) from None
@@ -141,7 +143,9 @@ def run_provided(
 @click.option("--watchdog-image", metavar="REF", help="instead of the scenario's stand.image: arms the way back in the cluster")
 @click.option("--reports", type=click.Path(path_type=Path), default=Path("reports"), show_default=True)
 @click.option("--wait", default="0s", show_default=True, help="how long to wait for the workload's lock")
-@click.option("--provider", type=click.Choice(["kind", "k3d", "minikube"]), help="a cluster made for this run, then deleted")
+@click.option(
+    "--provider", type=click.Choice([one.value for one in Provider]), help="a cluster made for this run, then deleted"
+)
 @click.option("--load-image", multiple=True, metavar="IMAGE", help="with --provider: put this local image onto its nodes")
 def run(
     scenario: Path,

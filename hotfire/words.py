@@ -57,6 +57,14 @@ class Mode(StrEnum):
     PROMOTE = "promote"
 
 
+class Provider(StrEnum):
+    """Who can make a cluster for one run; the name is that of the program it needs."""
+
+    KIND = "kind"
+    K3D = "k3d"
+    MINIKUBE = "minikube"
+
+
 class State(StrEnum):
     """The journal's state, the only authority over what the run may still do."""
 

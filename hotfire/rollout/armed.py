@@ -21,8 +21,8 @@ TAKEN_S = 5.0  # seconds for the watchdog to take up what it was asked, then the
 class ByWatchdog:
     """me: how the run signs the journal."""
 
-    def __init__(self, me: str, way_back: str) -> None:
-        self.me, self.way_back, self.itself = me, way_back, InProcess()
+    def __init__(self, me: str) -> None:
+        self.me, self.itself = me, InProcess()
 
     def begin(self, settling: Settling, why: str, left: Callable[[], float]) -> None:
         """Ask, unless it was asked or acts already; nobody there, try it as an unarmed run does."""

@@ -135,7 +135,7 @@ class Rollout:
                 said if isinstance(error, Unjudged) else f"the way back is not armed, nothing was changed: {said}",
                 reason=Reason.SETUP, blame=Blame.PLATFORM,
             ) from None  # fmt: skip
-        self.executor = ByWatchdog(body.run, self.way_back)
+        self.executor = ByWatchdog(body.run)
         self.emit(Armed(pod=pod))
 
     @property
@@ -148,7 +148,7 @@ class Rollout:
         """Who would restore. A run whose watchdog cannot be proven alive changes nothing."""
         image = self.located.scenario.stand.image
         name = watchdog.job_name(self.journal.body.run)
-        return f"watchdog {name}, image {image.rpartition('@')[2]}" if image else self.executor.way_back
+        return f"watchdog {name}, image {image.rpartition('@')[2]}" if image else "in-process"
 
     def hand_over(self, why: str) -> None:
         """One write: the watchdog restores from now on, whatever becomes of this process. Nothing for an unarmed run."""

@@ -66,8 +66,6 @@ class Ending:
 class Executor(Protocol):
     """Who carries the way back out."""
 
-    way_back: str  # who it is, for the certificate
-
     def begin(self, settling: "Settling", why: str, left: Callable[[], float]) -> None:
         """Return when the journal is RESTORING, by whomever."""
 
@@ -80,8 +78,6 @@ class Executor(Protocol):
 
 class InProcess:
     """This very process. If it dies the journal stays unfinished, and `hotfire abort` restores."""
-
-    way_back = "in-process"
 
     def begin(self, settling: "Settling", why: str, left: Callable[[], float]) -> None:
         """Whoever takes over from another first makes what that one has prepared worthless."""

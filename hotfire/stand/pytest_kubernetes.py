@@ -21,8 +21,8 @@ from pytest_kubernetes.options import ClusterOptions  # type: ignore[import-unty
 from pytest_kubernetes.providers import select_provider_manager  # type: ignore[import-untyped]
 
 from hotfire.errors import BadInput, HarnessError
+from hotfire.words import Provider
 
-PROVIDERS = {"kind": "kind", "k3d": "k3d", "minikube": "minikube"}  # name -> the program it needs
 CREATE_S = 300
 
 
@@ -46,11 +46,11 @@ def provided(provider: str, name: str, *, version: str = "1.36.3") -> Iterator[P
 
     A cluster that was there before is refused, not adopted: what this did not make, it must not delete.
     """
-    if provider not in PROVIDERS:
-        raise BadInput(f"provider {provider!r}: {', '.join(PROVIDERS)}")
+    if provider not in [*Provider]:
+        raise BadInput(f"provider {provider!r}: {', '.join(Provider)}")
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,29}", name):
         raise BadInput(f"cluster name {name!r}: 1 to 30 of a-z, 0-9 and -, beginning with a letter")
-    for program in (PROVIDERS[provider], "kubectl"):
+    for program in (provider, "kubectl"):
         if shutil.which(program) is None:
             raise BadInput(
                 f"provider {provider} needs {program} on PATH: install it, or use --kubeconfig or `hotfire stand up`"

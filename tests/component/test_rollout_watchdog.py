@@ -169,7 +169,7 @@ def test_a_deaf_api_server_is_no_dead_run(control_plane, scene):
 def test_asked_it_writes_and_the_living_run_proves(scene):
     process = scene.watchdog()
     events: list[object] = []
-    settling = Settling(scene.journal, scene.lease.guard, events.append, "run-a", ByWatchdog("run-a", "armed"))
+    settling = Settling(scene.journal, scene.lease.guard, events.append, "run-a", ByWatchdog("run-a"))
     ending = settling.settle(Decision.ROLL_BACK, "a gate failed")
     assert (ending.state, ending.unproven) == (State.RESTORED, []) and restored(scene)
     moves = [(event.state, event.by) for event in events if isinstance(event, Changed)]
@@ -179,7 +179,7 @@ def test_asked_it_writes_and_the_living_run_proves(scene):
 
 def test_nobody_takes_it_up_and_the_run_restores_itself(scene):
     began = time.monotonic()
-    settling = Settling(scene.journal, scene.lease.guard, lambda event: None, "run-a", ByWatchdog("run-a", "armed"))
+    settling = Settling(scene.journal, scene.lease.guard, lambda event: None, "run-a", ByWatchdog("run-a"))
     assert settling.settle(Decision.ROLL_BACK, "a gate failed").unproven == [] and restored(scene)
     assert time.monotonic() - began >= 5 and scene.journal.body.asked == "ROLL_BACK"
 
@@ -199,7 +199,7 @@ def test_settle_by_is_absolute_even_for_a_run_that_lives(scene):
     assert restored(scene) and "not settled by" in said
     with pytest.raises(LeaseLost):
         scene.lease.guard()
-    settling = Settling(scene.journal, scene.lease.guard, lambda event: None, "run-a", ByWatchdog("run-a", "armed"))
+    settling = Settling(scene.journal, scene.lease.guard, lambda event: None, "run-a", ByWatchdog("run-a"))
     ending = settling.settle(Decision.CONFIRM, "all passed")
     assert ending.state is State.RESTORED and ending.safe
 
@@ -236,7 +236,7 @@ def test_the_run_takes_over_from_a_watchdog_that_dies_while_it_watches(scene):
     process = scene.watchdog()
     process.send_signal(signal.SIGSTOP)
     scene.journal.move(State.RESTORING, by="watchdog/dog-a", why="ROLL_BACK")
-    settling = Settling(scene.journal, scene.lease.guard, lambda event: None, "run-a", ByWatchdog("run-a", "armed"))
+    settling = Settling(scene.journal, scene.lease.guard, lambda event: None, "run-a", ByWatchdog("run-a"))
     assert settling.settle(Decision.ROLL_BACK, "x").unproven == [] and restored(scene) and scene.journal.body.n == 2
     process.send_signal(signal.SIGCONT)
 

@@ -283,10 +283,16 @@ def gone(cluster: Cluster) -> Iterator[str]:
         cluster.delete(Ref.of(live), uid=live["metadata"]["uid"])
 
 
-def test_certify_in_a_namespace_of_its_own_leaves_nothing_of_it(place: Place, new, cluster: Cluster, gone: str) -> None:
+@pytest.fixture
+def own(place: Place, gone: str) -> dict[str, Any]:
+    """What makes the scenario a certify in a namespace of its own."""
     stand = {"namespace": gone, "create": True, "secrets_from": place.name, "accelerators": "simulated"}
+    return {"stand": stand, "mode": "certify", "users": None}
+
+
+def test_certify_in_a_namespace_of_its_own_leaves_nothing_of_it(place: Place, new, cluster: Cluster, gone: str, own) -> None:
     before = place.serving()
-    ended = place.run(service(), new(), scenario={"stand": stand, "mode": "certify", "users": None})
+    ended = place.run(service(), new(), scenario=own)
     assert (ended.code, ended.verdict["verdict"]) == (0, "GO"), ended.output
     assert cluster.find(Ref("v1", "Namespace", "", gone)) is None and place.serving() == before
 
@@ -311,9 +317,8 @@ def kind(place: Place, monkeypatch: pytest.MonkeyPatch) -> Path:
     return log
 
 
-def test_a_cluster_of_a_provider_is_made_for_the_run_and_deleted_after(place: Place, new, gone: str, kind: Path) -> None:
-    stand = {"namespace": gone, "create": True, "secrets_from": place.name, "accelerators": "simulated"}
-    command = place.command(service(), new(), scenario={"stand": stand, "mode": "certify", "users": None})
+def test_a_cluster_of_a_provider_is_made_for_the_run_and_deleted_after(place: Place, new, own, kind: Path) -> None:
+    command = place.command(service(), new(), scenario=own)
     at = command.index("--kubeconfig")
     command[at : at + 2] = ["--provider", "kind", "--load-image", "tiny:1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
@@ -332,10 +337,9 @@ def test_bad_input_is_said_before_a_provider_makes_a_cluster(place: Place, new, 
     assert alone.returncode == 4 and "slos" in alone.stderr and not kind.exists(), alone.stderr
 
 
-def test_a_namespace_that_the_run_did_not_make_is_never_deleted(place: Place, new, cluster: Cluster, gone: str) -> None:
+def test_a_namespace_that_the_run_did_not_make_is_never_deleted(place: Place, new, cluster: Cluster, gone: str, own) -> None:
     """The same name under another UID: somebody deleted the run's namespace and made one of their own."""
-    stand = {"namespace": gone, "create": True, "secrets_from": place.name, "accelerators": "simulated"}
-    command = place.command(service(), new(), scenario={"stand": stand, "mode": "certify", "users": None, **LONG})
+    command = place.command(service(), new(), scenario={**own, **LONG})
     process = started(place, command, "load: ")
     ref = Ref("v1", "Namespace", "", gone)
     first = cluster.get(ref)["metadata"]["uid"]

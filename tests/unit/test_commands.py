@@ -1,0 +1,19 @@
+"""The command line alone, without a cluster."""
+
+import pytest
+from click.testing import CliRunner
+
+from hotfire.cli import main
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("run", "scenario.yaml", "--provider", "docker"), "'kind', 'k3d', 'minikube'"),
+        (("run", "scenario.yaml", "--load-image", "tiny:1"), "only with --provider"),
+        (("abort", "--no-such-option"), "--no-such-option"),
+    ],
+)
+def test_a_wrong_option_is_bad_input_in_one_line(words: tuple[str, ...], says: str) -> None:
+    found = CliRunner().invoke(main, words)
+    assert found.exit_code == 4 and says in found.stderr and len(found.stderr.splitlines()) == 1
