@@ -190,12 +190,13 @@ def lint(scenario: Path) -> None:
 def plan(scenario: Path) -> None:
     """Say what SCENARIO's load can decide, with how many requests and minutes, and which checks are asked."""
     from hotfire.check import plan as planned
+    from hotfire.load.capacity import known
     from hotfire.own_checks import checks_of
     from hotfire.scenario.lint import plan as lines
     from hotfire.scenario.loader import load
 
     located = load(scenario)
-    for line in lines(located):
+    for line in (*lines(located), *([known(located.scenario.load)] if located.scenario.load else [])):
         click.echo(line)
     for check in planned(checks_of(located), located.scenario):
         click.echo(f"{'asked' if check.asked else check.reason:11}  {check.gate:9} {check.key}")

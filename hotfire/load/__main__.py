@@ -15,7 +15,7 @@ import click
 
 from hotfire.errors import BadInput
 from hotfire.load import plan as plans
-from hotfire.load.carrier import ORPHANED, carry
+from hotfire.load.carrier import ORPHANED, Echo, carry
 from hotfire.load.target import Target
 
 PR_SET_PDEATHSIG = 1
@@ -36,10 +36,11 @@ PR_SET_PDEATHSIG = 1
 @click.option("--ca", default="")
 @click.option("--insecure", is_flag=True)
 @click.option("--cpu", type=int)
+@click.option("--calibrate", is_flag=True, help="say first what this process can carry, and end when that is too little")
 @click.option("--parent", type=int, help="process id that must be the parent; its death ends this process")
 def main(
     plan_file: Path, digest: str | None, out: Path, url: str, api: str, model: str, timeout: float, slots: int, max_age: float,
-    scale: float, served_by: str, ca: str, insecure: bool, cpu: int | None, parent: int | None,
+    scale: float, served_by: str, ca: str, insecure: bool, cpu: int | None, calibrate: bool, parent: int | None,
 ) -> None:  # fmt: skip
     """Carry a plan to a target. Talks JSON lines on stdin and stdout (hotfire.load.carrier)."""
     if parent is not None:
@@ -50,6 +51,7 @@ def main(
         target = Target(url, api, model, timeout, slots, max_age, scale, served_by.lower(), ca, insecure)
         plan = plans.load(plan_file, digest)
         out.mkdir(parents=True, exist_ok=True)
+        echo = Echo() if calibrate else None
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -62,7 +64,7 @@ def main(
     except OSError as error:
         click.echo(f"{out}, CPU {cpu}: {error.strerror}", err=True)
         sys.exit(4)
-    code = carry(plan, target, out, cpu)
+    code = carry(plan, target, out, cpu, echo)
     sys.stdout.flush()
     os._exit(code)
 

@@ -1,16 +1,21 @@
 """The process that carries the load: one locust User, in whose greenlet the engine turns.
 
 Protocol, JSON lines. In: first {"headers": {...}}, the only place where a secret travels, then {"go": LOOK} or
-{"stop": DRAIN_S}. Out: {"started": MONOTONIC_NS}, {"tick": S, ...} once a second, {"look": K, "client": {...}} and
-{"done": {...}}, or {"crash": TEXT}. End of the input, or the parent's death, ends the process at once; SIGTERM cancels
+{"stop": DRAIN_S}. Out: {"calibrated": {...}} where that was asked for, with a `cause` when the plan asks for more than this
+process can carry, which is the end; {"started": MONOTONIC_NS}, {"tick": S, ...} once a second, {"look": K, "client": {...}}
+and {"done": {...}}, or {"crash": TEXT}. End of the input, or the parent's death, ends the process at once; SIGTERM cancels
 what is open and says so.
 """
 
 import json
 import os
 import signal
+import subprocess
+import sys
+import tempfile
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +26,18 @@ from locust.env import Environment
 from locust.exception import StopUser
 from locust.html import get_html_report
 
+from hotfire.load.capacity import Capacity
 from hotfire.load.engine import Engine
-from hotfire.load.plan import Plan
+from hotfire.load.plan import Plan, Prompt, draw
 from hotfire.load.polling import EPOLLIN
 from hotfire.load.samples import Writer
 from hotfire.load.selfcheck import BEAT
 from hotfire.load.target import Target
 
-ORPHANED, CRASHED = 70, 71  # exit codes
+ORPHANED, CRASHED, UNABLE = 70, 71, 72  # exit codes
+ASKS_ALL = 0.3  # seconds in which it asks for all of its CPU: three periods of a usual quota
+REQUESTS, STREAMS, TOKENS = 400, 300, 50  # of a calibration: requests of one token, then streams side by side
+CALIBRATION = 1.2  # seconds that each of the two may last
 
 
 class Pipe:
@@ -68,10 +77,16 @@ class Pipe:
         return [json.loads(line) for line in lines if line.strip()]
 
 
-def carry(plan: Plan, target: Target, out: Path, cpu: int | None) -> int:
-    """Run the plan; writes samples.jsonl.gz and locust.html to `out`. Returns the exit code."""
+def carry(plan: Plan, target: Target, out: Path, cpu: int | None, echo: "Echo | None" = None) -> int:
+    """Run the plan; writes samples.jsonl.gz and locust.html to `out`. Returns the exit code. echo: to calibrate with."""
     pipe, crashes = Pipe(), list[str]()
     headers = _first(pipe)["headers"]
+    calibration = _calibrated(plan, echo) if echo else {}
+    if echo:
+        echo.end()
+        pipe.say({"calibrated": calibration})
+        if calibration["cause"]:
+            return UNABLE
     environment = Environment(user_classes=[Carrier], host=target.url, events=None)
     runner = environment.create_local_runner()
     writer = Writer(out / "samples.jsonl.gz")
@@ -119,19 +134,68 @@ class Carrier(User):
 
     @task
     def carry(self) -> None:
-        engine, hub = self.engine, get_hub()
-        ready, timer = hub.loop.io(engine.epoll.fileno(), 1), hub.loop.io(engine.timer.fd, 1)
-        engine.begin()
-        while engine.turn():
-            for line in self.pipe.heard() if engine.asked else ():
-                if "go" in line:
-                    engine.go(line["go"])
-                if "stop" in line:
-                    engine.stop(line["stop"])
-            self.pipe.push()
-            hub.wait(timer if engine.paced else ready)
+        _spin(self.engine, self._listen)
         Carrier.ended = True
         raise StopUser
+
+    def _listen(self) -> None:
+        for line in self.pipe.heard() if self.engine.asked else ():
+            if "go" in line:
+                self.engine.go(line["go"])
+            if "stop" in line:
+                self.engine.stop(line["stop"])
+        self.pipe.push()
+
+
+def _spin(engine: Engine, between: Callable[[], None]) -> None:
+    hub = get_hub()
+    ready, timer = hub.loop.io(engine.epoll.fileno(), 1), hub.loop.io(engine.timer.fd, 1)
+    engine.begin()
+    while engine.turn():
+        between()
+        hub.wait(timer if engine.paced else ready)
+
+
+def _calibrated(plan: Plan, echo: "Echo") -> dict[str, Any]:
+    """What this process can carry beside what the plan needs, in about 2 s; the process's own CPU time is what counts."""
+    began, own = time.monotonic(), time.process_time()
+    while (spent := time.monotonic() - began) < ASKS_ALL:
+        pass
+    share = min((time.process_time() - own) / spent, 1.0)
+    requests, cpu, _ = _cost(echo, "closed 16", REQUESTS, 1)
+    per_request = cpu / max(requests, 1)
+    streams, cpu, tokens = _cost(echo, f"closed {STREAMS}", STREAMS, TOKENS)
+    capacity = Capacity(1e6 * per_request, 1e6 * max(cpu - streams * per_request, 0.0) / max(tokens, 1), share)
+    return capacity.told(capacity.needed(plan))
+
+
+def _cost(echo: "Echo", arrivals: str, requests: int, tokens: int) -> tuple[int, float, int]:
+    """(requests, CPU seconds, tokens) of a load against the echo server."""
+    with tempfile.TemporaryDirectory() as scratch:
+        plan = draw(Path(scratch) / "plan.jsonl", arrivals, [Prompt("p", "Say hello.")], [requests], max_tokens=tokens)
+        target = Target(f"http://127.0.0.1:{echo.port}", "chat", "calibration", slots=requests)
+        engine = Engine(plan, target, {}, Writer(Path(os.devnull)), lambda _: None, lambda *_: None)
+        until, own = time.monotonic() + CALIBRATION, time.process_time()
+        _spin(engine, lambda: engine.stop(0) if time.monotonic() > until else None)
+        engine.epoll.close()
+        return engine.counts.done, time.process_time() - own, engine.counts.tokens
+
+
+class Echo:
+    """The server of the calibration; it is started before this process takes its CPU, and ends with the input it has."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-m", "hotfire.load.echo"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        if self._process.stdout is None:
+            raise OSError("no output of the calibration's server")
+        self.port = int(self._process.stdout.readline())
+
+    def end(self) -> None:
+        """Gone when this returns."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process.wait()
 
 
 def _first(pipe: Pipe) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import IO, Any, Self
 
 from hotfire.errors import HarnessError, Unjudged
 from hotfire.kube.wait import SLICE, check_interrupt
+from hotfire.load.capacity import WAITS, remember
 from hotfire.load.marks import Mark, Window
 from hotfire.load.plan import Plan, load
 from hotfire.load.samples import Collector, Samples, Tail
@@ -73,6 +74,7 @@ class LoadRun:
         self._heard: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._tail, self._collector = Tail(out / "samples.jsonl.gz"), Collector()
         self._on_tick: Callable[[Progress], None] | None = None
+        self._calibration: Mapping[str, Any] = {}
         self._listener: threading.Thread | None = None
 
     @classmethod
@@ -84,12 +86,14 @@ class LoadRun:
         *,
         headers: Mapping[str, str] | None = None,
         cpu: int | None = None,
+        calibrate: bool = False,
         on_tick: Callable[[Progress], None] | None = None,
     ) -> Self:
         """Spawn the carrier and wait until the load began. headers: sent with each request; they travel by pipe alone.
 
-        out: a folder of this load's own, made if missing. Raises BadInput when the plan file
-        was changed, HarnessError when the carrier does not come up.
+        out: a folder of this load's own, made if missing; calibrate: for 2 s see first what the client can carry, unless
+        requests wait for one another. Raises BadInput when the plan file was changed, Unjudged CLIENT when the plan asks for
+        more than the client can carry, before a request is sent, HarnessError when the carrier does not come up.
         """
         if threading.current_thread() is not threading.main_thread():
             raise HarnessError("a load is started by the main thread: its death signal is tied to the thread that spawns it")
@@ -97,14 +101,15 @@ class LoadRun:
         out.mkdir(parents=True, exist_ok=True)
         log = (out / "carrier.log").open("wb")
         try:
+            command = _command(plan, target, out, cpu, calibrate and not plan.header.waits)
             process = subprocess.Popen(
-                _command(plan, target, out, cpu), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-                start_new_session=True, env=_environment(),
-            )  # fmt: skip
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True, env=_environment()
+            )
         finally:
             log.close()
         run = cls(plan, target, out, process)
         run._on_tick = on_tick
+        run._calibration = {"skipped": WAITS} if calibrate and plan.header.waits else {}
         run._listener = threading.Thread(target=_listen, args=(process.stdout, run._heard), daemon=True)
         run._listener.start()
         run._tell({"headers": dict(headers or {})})
@@ -250,7 +255,9 @@ class LoadRun:
             return
 
     def _hear(self, message: dict[str, Any] | None) -> None:
-        if message is None or "crash" in message:
+        if message is not None and "calibrated" in message:
+            self._calibrated(message["calibrated"])
+        elif message is None or "crash" in message:
             if self.ended is None:
                 code, said = self._process.wait(SLACK), (message or {}).get("crash") or self._last_words()
                 raise HarnessError(f"the load carrier ended with exit code {code}: {said}")
@@ -264,11 +271,18 @@ class LoadRun:
             self._reached, self.client = message["look"], message["client"]
         elif "done" in message:
             said = message["done"]
-            self.client = said["client"]
+            self.client = said["client"] | ({"calibration": dict(self._calibration)} if self._calibration else {})
             self.ended = Ended(
                 self.out / said["samples"], said["digest"], said["rows"], said["sent"], said["backlog"], said["failed"],
-                said["t"], said["client"],
+                said["t"], self.client,
             )  # fmt: skip
+
+    def _calibrated(self, told: Mapping[str, Any]) -> None:
+        self._calibration = told
+        remember(told)
+        if told["cause"]:
+            details = [str(told["remedy"]), "no request was sent"]
+            raise Unjudged(str(told["cause"]), reason=Reason.CLIENT, details=details)
 
     def _close(self) -> None:
         if self._process.stdin is not None:
@@ -298,7 +312,7 @@ def _listen(stdout: IO[bytes], heard: "queue.SimpleQueue[dict[str, Any] | None]"
     heard.put(None)
 
 
-def _command(plan: Plan, target: Target, out: Path, cpu: int | None) -> list[str]:
+def _command(plan: Plan, target: Target, out: Path, cpu: int | None, calibrate: bool) -> list[str]:
     options = {
         "plan": plan.path, "digest": plan.digest, "out": out, "target": target.url, "api": target.api, "model": target.model,
         "timeout": target.timeout_s, "slots": target.slots, "max-age": target.max_age_s, "scale": target.scale_s,
@@ -307,7 +321,8 @@ def _command(plan: Plan, target: Target, out: Path, cpu: int | None) -> list[str
     command = [sys.executable, "-m", "hotfire.load"]
     for name, value in options.items():
         command += [f"--{name}", str(value)]
-    return command + (["--insecure"] if target.insecure else []) + ([] if cpu is None else ["--cpu", str(cpu)])
+    flags = [flag for flag, on in (("--insecure", target.insecure), ("--calibrate", calibrate)) if on]
+    return command + flags + ([] if cpu is None else ["--cpu", str(cpu)])
 
 
 def _environment() -> dict[str, str]:

@@ -179,12 +179,14 @@ def _dependence(gates: Sequence[Gated]) -> Iterator[str]:
 
 
 def _client(load: Loaded) -> str:
-    sound = "sound" if load.client.get("sound") else f"UNSOUND: {load.client.get('cause', '')}"
     late = (load.client.get("figures") or {}).get("dispatch_p99_ms")
-    to = f" to {load.to}" if load.to else ""
-    return f"{load.name}{to}: {load.arrivals}, client {sound}" + (
-        f", sent at most {late:.1f} ms late (p99)" if late is not None else ""
-    )
+    calibration = load.client.get("calibration") or {}
+    said = [f"{load.name}{f' to {load.to}' if load.to else ''}: {load.arrivals}"]
+    said.append("client sound" if load.client.get("sound") else f"client UNSOUND: {load.client.get('cause', '')}")
+    said += [f"sent at most {late:.1f} ms late (p99)"] if late is not None else []
+    if "needs" in calibration:
+        said.append(f"needs {calibration['needs']:.0%} of a CPU, can carry {calibration['carries']:.0%}")
+    return ", ".join(said)
 
 
 def _plots(story: Story, folder: Path) -> list[Plot]:

@@ -78,6 +78,7 @@ class LoadNoun:
         self.run, self.scenario = run, run.scenario
         self.judgements: dict[str, Judgement | Unjudged] = {}
         self._samples: Samples | None = None
+        self._refused: Unjudged | None = None  # before a request was sent, or without an answer: not tried again
         self._client: dict[str, Any] = {}
         self._requests, self._began = 0, 0.0
 
@@ -123,8 +124,14 @@ class LoadNoun:
     # -- carrying it ----------------------------------------------------------------------------------------------
 
     def _carried(self) -> Samples:
+        if self._refused is not None:
+            raise self._refused
         if self._samples is None:
-            self._carry()
+            try:
+                self._carry()
+            except Unjudged as unjudged:
+                self._refused = unjudged if self._samples is None else None
+                raise
         if self._samples is None:
             raise Unjudged("the load was not carried", reason=Reason.NO_DATA)
         return self._samples
@@ -139,7 +146,7 @@ class LoadNoun:
         serves = self.scenario.serving(asked.to)
         target = target_of(run, serves, asked, max_age_s=self.scenario.reach.max_age)
         self._began = time.time()
-        with LoadRun.start(plan, target, folder, headers=headers_of(run), on_tick=self._tick) as load:
+        with LoadRun.start(plan, target, folder, headers=headers_of(run), calibrate=True, on_tick=self._tick) as load:
             look = self._looks(load, asked, looks)
             ended = load.stop()
             self._samples, self._client = load.samples(), dict(ended.client)
