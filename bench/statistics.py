@@ -16,6 +16,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parent))
 import worlds
@@ -36,20 +37,22 @@ def levels_tau(latency: worlds.Floats) -> float:
 def looks(latency: worlds.Floats, limits: dict[float, float]) -> dict[str, dict[float, str]]:
     """The decisions of one run: {rule: {multiple: PASS, FAIL or none}}; `@` the requests used, per multiple."""
     sizes, alpha = gates.look_sizes(FIRST), gates.alphas(0.95)
-    out: dict[str, dict[float, str]] = {"five": {}, "first": {}, "last": {}, "used": {}}
+    out: dict[str, dict[float, str]] = {"five": {}, "windows": {}, "first": {}, "last": {}, "used": {}}
     for n in sizes:
         once = {sizes[0]: "first", sizes[-1]: "last"}.get(n)
-        if not once and len(out["five"]) == len(limits):
+        if not once and len(out["windows"]) == len(limits):
             continue
         window = latency[:n]
         base = levels_tau(window)
         for multiple, limit in limits.items():
-            if not once and multiple in out["five"]:
+            if not once and multiple in out["windows"]:
                 continue
             bad = window > limit
             tau = max(base, float(gates.autocorrelation_time(bad)[0]))
             k = int(bad.sum())
             found = gates.decide(n, k, k, P0, tau, alpha)
+            if found and multiple not in out["windows"] and (found == "FAIL" or steady(bad)):
+                out["windows"][multiple] = found.value
             if found and multiple not in out["five"]:
                 out["five"][multiple], out["used"][multiple] = found.value, str(n)
             if once:
@@ -63,6 +66,21 @@ def thirds(latency: worlds.Floats, limit: float) -> bool:
     return any(gates.failing_third(w > limit, w, P0, gates.alphas(0.95)[1]) is not None for w in windows)
 
 
+def steady(bad: NDArray[np.bool_]) -> bool:
+    """What certify asks beside the bound: each of three windows within the allowed share."""
+    return not gates.drifting(gates.windowed(bad, 3), P0)
+
+
+def drifts(latency: worlds.Floats, limit: float) -> tuple[bool, bool, bool]:
+    """A candidate twice as slow from two thirds on, judged at the last look: (PASS, PASS in windows too, FAIL)."""
+    slower = latency * np.where(np.arange(len(latency)) < 2 * len(latency) // 3, 1, 2)
+    bad, alpha = slower > limit, gates.alphas(0.95)
+    k = int(bad.sum())
+    found = gates.decide(len(bad), k, k, P0, gates.dependence(bad, slower, P0), alpha)
+    failed = found == "FAIL" or gates.failing_third(bad, slower, P0, alpha[1]) is not None
+    return found == "PASS", found == "PASS" and steady(bad), failed
+
+
 def cell(name: str, use: float, runs: int) -> list[dict[str, object]]:
     rows = []
     for world, latency in worlds.simulate(name, use, runs, gates.look_sizes(FIRST)[-1], SEED).items():
@@ -72,11 +90,13 @@ def cell(name: str, use: float, runs: int) -> list[dict[str, object]]:
         used: dict[float, float] = defaultdict(float)
         for run in latency:
             found = looks(run, limits)
-            for rule in ("five", "first", "last"):
+            for rule in ("five", "windows", "first", "last"):
                 for m in MULTIPLES:
                     count[f"{rule} {m} {found[rule].get(m, 'none')}"] += 1
             for m in MULTIPLES:
                 used[m] += float(found["used"].get(m, len(run))) / FIRST
+            for key, happened in zip(("PASS", "windows PASS", "FAIL"), drifts(run, limits[1.5]), strict=True):
+                count[f"drift {key}"] += happened
             count["thirds 1.0 FAIL"] += found["five"].get(1.0) == "FAIL" or thirds(run, true)
         rows.append({"world": world, "utilisation": use, "runs": runs, "seed": SEED, "counts": dict(count),
                      "used": {str(m): used[m] / runs for m in MULTIPLES}})  # fmt: skip
@@ -120,6 +140,10 @@ def report(rows: list[dict]) -> dict[str, float]:  # type: ignore[type-arg]
         "one_look_9600_wrong_pass_worst_pct": round(max(share(rows, "last 1.0 PASS")), 2),
         "power_1_5x_u05_pct": round(float(np.mean(share([r for r in rows if r["utilisation"] == 0.5], "five 1.5 PASS"))), 1),
         "power_1_5x_u07_pct": round(float(np.mean(share(at07, "five 1.5 PASS"))), 1),
+        "power_1_5x_u07_windows_pct": round(float(np.mean(share(at07, "windows 1.5 PASS"))), 1),
+        "drift_passed_worst_pct": round(max(share(rows, "drift PASS")), 2),
+        "drift_passed_with_windows_worst_pct": round(max(share(rows, "drift windows PASS")), 2),
+        "drift_failed_u05_pct": round(float(np.mean(share([r for r in rows if r["utilisation"] == 0.5], "drift FAIL"))), 1),
         "power_fail_0_67x_u07_pct": round(float(np.mean(share(at07, "five 0.67 FAIL"))), 1),
         "used_1_5x_u07": round(float(np.mean([row["used"]["1.5"] for row in at07])), 2),
     }

@@ -174,6 +174,7 @@ def judge(
     look: int = 1,
     last_look: bool,
     required_gates: int = 1,
+    windows: int = 1,
 ) -> Judgement:
     """One objective at one look. Exactly one of (quantile and limit_s) and ratio (errors only).
 
@@ -201,6 +202,7 @@ def judge(
             look=look,
             last_look=last_look,
             required_gates=required_gates,
+            windows=rules.windowed(who.bad, windows),
             unproven=int(who.unproven.sum()),
             observed=observed,
         )
@@ -212,6 +214,7 @@ def judge(
         look=look,
         last_look=last_look,
         required_gates=required_gates,
+        windows=windows,
         unproven=who.unproven,
         observed=observed,
     )

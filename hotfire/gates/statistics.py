@@ -9,14 +9,17 @@ to 66 % of the time at utilisation 0.7 to 0.9 (nominal 5 %). So there are two ru
 
 Both are asked at fixed looks (LOOKS times the planned requests), each at (1 - confidence) / looks, so that load may be
 extended until a gate is decided. GO is an intersection of gates, so PASS needs no correction over them; FAIL does, and
-is asked at (1 - confidence) / (looks x required gates). Pure; numpy and scipy.special are imported where they are used.
+is asked at (1 - confidence) / (looks x required gates). Where windows are asked for, PASS needs each of them, too: they
+are there against drift, and the bound stands on all of them joined.
+
+Pure; numpy and scipy.special are imported where they are used.
 Arrays are one entry per request in order of the scheduled send time, warm-up already cut; latencies are seconds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LOOKS", "Feasibility", "Judgement", "alphas", "can_decide", "in_flight", "judge_point", "judge_rated",
-    "judge_spaced", "longest_stall", "look_sizes", "needs_requests", "percentile", "saturated",
+    "judge_spaced", "longest_stall", "look_sizes", "needs_requests", "percentile", "saturated", "windowed",
 ]  # fmt: skip
 
 LOOKS = (1, 1.5, 2, 3, 4)
@@ -193,6 +196,23 @@ def failing_third(bad: ArrayLike, latency: ArrayLike, p0: float, alpha: float) -
     return None
 
 
+def windowed(bad: ArrayLike, windows: int) -> tuple[tuple[int, int], ...]:
+    """(requests, bad ones) of so many equal windows, one after the other."""
+    import numpy as np
+
+    return tuple((len(part), int(part.sum())) for part in np.array_split(np.asarray(bad, bool), windows))
+
+
+def drifting(windows: Sequence[tuple[int, int]], p0: float) -> str:
+    """The first window that shows more bad requests than allowed, in words; empty when none does.
+
+    A window is held to its own share, not to a bound: windows are no estimate of variance (facts: statistics), and a third
+    of the requests could hardly ever prove what all of them just did. So it can only take a PASS away.
+    """
+    found = ((i, n, k) for i, (n, k) in enumerate(windows, 1) if k > p0 * n + 1e-9)
+    return next((f"window {i} of {len(windows)} alone has {k} of {n} bad" for i, n, k in found), "")
+
+
 def judge_rated(
     bad: ArrayLike,
     latency: ArrayLike,
@@ -202,12 +222,14 @@ def judge_rated(
     look: int = 1,
     last_look: bool,
     required_gates: int = 1,
+    windows: int = 1,
     unproven: ArrayLike = False,
     observed: float | None = None,
 ) -> Judgement:
     """One look at an open-loop run. bad: (n,) flags; latency: (n,) seconds, inf for a failure; both in arrival order.
 
     unproven: (n,) flags of those `bad` only because the window ended first; they count against PASS, not for FAIL.
+    windows: how many equal ones must each be within p0 for PASS.
     FAIL is looked for on the whole window and on each third of it.
     Raises Unjudged: EMPTY without requests, NO_DATA when a latency is NaN.
     """
@@ -239,6 +261,7 @@ def judge_rated(
         effective=n / (1 + (n - 1) * icc),
         needs=lambda: _needs_rated(n, k / n, p0, tau, alpha),
         observed=percentile(seconds, 1 - p0) if observed is None else observed,
+        drift=drifting(windowed(flags, windows), p0),
     )
 
 
@@ -251,12 +274,14 @@ def judge_spaced(
     look: int = 1,
     last_look: bool,
     required_gates: int = 1,
+    windows: Sequence[tuple[int, int]] = (),
     unproven: int = 0,
     observed: float | None = None,
 ) -> Judgement:
     """One look at a spaced load, where no request waits for another: the exact binomial tail (Clopper-Pearson).
 
-    At 95 % and five looks, with nothing over the limit, p80 passes at 21 requests, p90 at 44, p95 at 90.
+    At 95 % and five looks, with nothing over the limit, p80 passes at 21 requests, p90 at 44, p95 at 90. windows: as
+    `windowed` counts them. FAIL is not looked for in thirds: at the limit itself wrong ones would rise from 2.5 to 3 %.
     Raises Unjudged EMPTY without requests.
     """
     _sane(n, bad, p0, n, unproven)
@@ -277,6 +302,7 @@ def judge_spaced(
         effective=float(n),
         needs=lambda: least_spaced(p0, alpha[0], bad),
         observed=bad / n if observed is None else observed,
+        drift=drifting(windows, p0),
     )
 
 
@@ -317,9 +343,17 @@ class Feasibility:
 
 
 def can_decide(
-    p0: float, arrivals: str, requests: int, rate: float, *, confidence: float = 0.95, required_gates: int = 1
+    p0: float,
+    arrivals: str,
+    requests: int,
+    rate: float,
+    *,
+    confidence: float = 0.95,
+    required_gates: int = 1,
+    windows: int = 1,
 ) -> Feasibility:
     """For lint and plan. arrivals: `spaced` or a rated kind; requests: planned to the first look; rate: per second.
+    windows: so many, each of which must hold the 1 / p0 requests without which a single bad one is over the share.
 
     A gate that no input can make PASS or FAIL (facts: F3) must be refused before anything runs.
     """
@@ -333,6 +367,8 @@ def can_decide(
     passes = least_spaced(p0, alpha[0])
     if not spaced and passes is not None:
         passes = first(LEAST_PASS, lambda n: tails(0, n, p0, correlation(n, 1.0))[0] <= alpha[0])
+    if passes is not None and windows > 1:
+        passes = max(passes, windows * math.ceil(1 / p0 - 1e-9))
     return Feasibility(passes, fails, (sizes[0], sizes[-1]), span)
 
 
@@ -408,22 +444,26 @@ def _judgement(
     effective: float,
     needs: Callable[[], int | None],
     observed: float,
+    drift: str,
     where: str = "",
 ) -> Judgement:
     n, bad = counts
     lower, upper = bounds_
+    drift = drift if outcome is Outcome.PASS else ""
     reason = Reason.BREACH if outcome is Outcome.FAIL else None
-    if outcome is None:
+    if outcome is None or drift:
         reason = Reason.INSUFFICIENT if short else Reason.UNDECIDED
         outcome = Outcome.INVALID if look[1] else None
-    wanted = needs() if reason in (Reason.INSUFFICIENT, Reason.UNDECIDED) else None
+    wanted = needs() if reason in (Reason.INSUFFICIENT, Reason.UNDECIDED) and not drift else None
     line = (
         f"{bad} of {n} requests bad ({_pct(bad / n)}; the true share is {_pct(lower)} to {_pct(upper)}, "
         f"allowed {_pct(p0)}) at {_pct(confidence)}, look {look[0]} of {len(LOOKS)}{where}"
     )
     if tau > 1:
         line += f"; they depend on each other over {tau:.3g} requests and are worth {effective:.0f} independent ones"
-    if reason in (Reason.INSUFFICIENT, Reason.UNDECIDED):
+    if drift:
+        line += f"; {Reason.UNDECIDED.value}: all together pass, {drift}"
+    elif reason in (Reason.INSUFFICIENT, Reason.UNDECIDED):
         line += f"; {reason.value}: " + (f"needs about {wanted}" if wanted else "no number of requests up to a million")
     spent = alpha[1] if outcome is Outcome.FAIL else alpha[0]
     return Judgement(outcome, reason, n, bad, bad / n, p0, spent, look[0], lower, upper, tau, effective, wanted, observed, line)

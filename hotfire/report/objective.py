@@ -19,10 +19,11 @@ from hotfire.words import Outcome
 SATURATED = "the number of requests in flight only grew: the load is above what the target carries"
 
 
-def describe(objective: Slo, load: Load, *, requests: int, until: float, required_gates: int) -> dict[str, Any]:
+def describe(objective: Slo, load: Load, *, requests: int, until: float, required_gates: int, windows: int) -> dict[str, Any]:
     """The `gate` of a Gated event: all that `judge` needs beside the samples.
 
     requests: counted ones up to this look; until: end of the observation, seconds from t0; limit: seconds or a share.
+    windows: how many equal ones must each be within the limit.
     """
     return {
         "metric": objective.metric,
@@ -34,6 +35,7 @@ def describe(objective: Slo, load: Load, *, requests: int, until: float, require
         "requests": requests,
         "until": until,
         "required_gates": required_gates,
+        "windows": windows,
     }
 
 
@@ -54,6 +56,7 @@ def judge(samples: Samples, gate: Mapping[str, Any], *, look: int, last_look: bo
         look=look,
         last_look=last_look,
         required_gates=int(gate["required_gates"]),
+        windows=int(gate["windows"]),
     )
     rated = gate["arrivals"] != "spaced"
     if rated and found.outcome in (Outcome.FAIL, Outcome.INVALID) and gate_rules.saturation(kept):

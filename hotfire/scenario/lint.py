@@ -52,7 +52,7 @@ def first_look(scenario: Scenario) -> int:
         return load.requests
     if load.for_ is not None and load.arrivals.period:
         return max(1, math.floor(load.for_ * load.arrivals.rate))
-    least = [_least(slo, load) for slo in scenario.slos]
+    least = [_least(slo, scenario, load) for slo in scenario.slos]
     return max([count for count in least if count is not None], default=1)
 
 
@@ -81,12 +81,12 @@ def _needed_slots(load: Load) -> int:
     return math.ceil(SLACK * crowd - 1e-9) if load.arrivals.kind != "closed" else load.arrivals.size
 
 
-def _least(slo: Slo, load: Load) -> int | None:
+def _least(slo: Slo, scenario: Scenario, load: Load) -> int | None:
     if not 0 < slo.bad_share < 1:
         return None
     if slo.confidence == "none":
         return math.ceil(1 / slo.bad_share - 1e-9)
-    return _feasible(slo, load, 1, 1).pass_at if 0 < slo.confidence < 1 else None
+    return _feasible(slo, scenario, load, 1, 1).pass_at if 0 < slo.confidence < 1 else None
 
 
 def _deciding(scenario: Scenario) -> int:
@@ -94,10 +94,12 @@ def _deciding(scenario: Scenario) -> int:
     return max(1, sum(slo.gate is Gate.REQUIRED for slo in scenario.slos))
 
 
-def _feasible(slo: Slo, load: Load, requests: int, gates: int) -> Feasibility:
+def _feasible(slo: Slo, scenario: Scenario, load: Load, requests: int, gates: int) -> Feasibility:
     confidence = float(slo.confidence) if slo.confidence != "none" else 0.95
     kind, rate = load.arrivals.kind, load.arrivals.rate
-    return can_decide(slo.bad_share, kind, requests, rate, confidence=confidence, required_gates=gates)
+    return can_decide(
+        slo.bad_share, kind, requests, rate, confidence=confidence, required_gates=gates, windows=scenario.windows
+    )
 
 
 # -- rules on the scenario ------------------------------------------------------------------------------------------
@@ -244,11 +246,11 @@ def _gate(slo: Slo, scenario: Scenario, load: Load) -> Iterator[tuple[str, str]]
         if slo.gate is Gate.REQUIRED and scenario.mode is not Mode.PROMOTE:
             where = "confidence" if slo.confidence == "none" else ""
             yield where, f"{shown}: a point estimate proves nothing, `gate: advisory` or a confidence such as 95% is expected"
-        least, most = _least(slo, load) or 0, look_sizes(first_look(scenario))[-1]
+        least, most = _least(slo, scenario, load) or 0, look_sizes(first_look(scenario))[-1]
         if most < least:
             yield "", f"{shown}: {most} requests at most, an estimate of this share needs {least}"
         return
-    found = _feasible(slo, load, first_look(scenario), _deciding(scenario))
+    found = _feasible(slo, scenario, load, first_look(scenario), _deciding(scenario))
     for able, at, verb in ((found.can_pass, found.pass_at, "pass"), (found.can_fail, found.fail_at, "fail")):
         if not able:
             yield "", f"{shown}: no input can {verb} it with {found.requests[1]} requests at the last look, {_more(at, load)}"
@@ -396,6 +398,9 @@ def plan(located: Located) -> list[str]:
             lines.append("      closed: for capacity, no latency of it is true and none is gated")
         if load.arrivals.open:
             lines.append(_warming(scenario, load))
+        if scenario.windows > 1:
+            held = "to pass, an objective needs its bound on all of them and no more bad in any than allowed"
+            lines.append(f"      {scenario.windows} windows of {sizes[0] // scenario.windows:,} requests and more: {held}")
         lines += _asking(load)
         lines += [_decides(slo, scenario, load) for slo in scenario.slos]
     for fault in scenario.faults:
@@ -442,8 +447,8 @@ def _asking(load: Load) -> Iterator[str]:
 def _decides(slo: Slo, scenario: Scenario, load: Load) -> str:
     rate, shown = load.arrivals.rate, f"  {slo.metric} {slo.statistic} {slo.limit.text} ({slo.gate}"
     if slo.confidence == "none":
-        return f"{shown}, point estimate): needs {_least(slo, load)} requests, proves nothing"
-    found = _feasible(slo, load, first_look(scenario), _deciding(scenario))
+        return f"{shown}, point estimate): needs {_least(slo, scenario, load)} requests, proves nothing"
+    found = _feasible(slo, scenario, load, first_look(scenario), _deciding(scenario))
     if not (found.can_pass and found.can_fail):
         return f"{shown}, {slo.confidence:.0%}): cannot decide, see `hotfire lint`"
     easy, hard = needs_requests(

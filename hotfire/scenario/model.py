@@ -321,6 +321,11 @@ class Scenario(Model):
     def pulls(self) -> tuple[str, ...]:
         return tuple(secret.pull for secret in self.secrets if isinstance(secret, PullSecret))
 
+    @property
+    def windows(self) -> int:
+        """Equal windows of the load, each of which must be within every objective: against drift. promote has one."""
+        return 1 if self.mode is Mode.PROMOTE else 3
+
     def permits(self, what: str) -> bool:
         """Whether mode and consent allow this on the namespace of the run (DESIGN: modes)."""
         return self.mode is not Mode.PROMOTE or self.users == "none" or what in self.consent

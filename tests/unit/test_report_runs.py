@@ -176,7 +176,8 @@ class Run:
     def gated(self, param: str) -> Gated:
         slo = next(one for one in self.scenario.slos if one.id == param)
         assert self.scenario.load is not None
-        gate = objective.describe(slo, self.scenario.load, requests=self.requests, until=self.event.window[1], required_gates=3)
+        until = self.event.window[1]
+        gate = objective.describe(slo, self.scenario.load, requests=self.requests, until=until, required_gates=3, windows=3)
         found = samples.read(self.folder / self.event.samples)
         self.judgement = objective.judge(found, gate, look=1, last_look=True)
         record = self.judgement.as_record()
@@ -517,7 +518,7 @@ def test_the_certificate_says_what_dependent_requests_are_worth(tmp_path: Path) 
 def test_a_load_above_capacity_is_named_as_that(tmp_path: Path, slow: float, growth: float, arrivals: str, grew: bool) -> None:
     write_samples(tmp_path / "s.gz", 200, slow, False, growth)
     gate = {"metric": "e2e", "statistic": "p80", "limit": 2.0, "confidence": 0.95, "arrivals": arrivals, "timeout_s": 900,
-            "until": 900, "requests": 200, "required_gates": 1}  # fmt: skip
+            "until": 900, "requests": 200, "required_gates": 1, "windows": 3}  # fmt: skip
     found = objective.judge(samples.read(tmp_path / "s.gz"), gate, look=1, last_look=True)
     assert (objective.SATURATED in found.detail) is grew, found
     if grew:
@@ -534,6 +535,9 @@ def test_an_objective_without_requests_is_unjudged(tmp_path: Path) -> None:
         "arrivals": "spaced",
         "timeout_s": 9,
         "until": 9,
+        "requests": 5,
+        "required_gates": 1,
+        "windows": 1,
     }
     with pytest.raises(Unjudged, match="no request"):
-        objective.judge(samples.read(tmp_path / "s.gz"), {**gate, "requests": 5, "required_gates": 1}, look=1, last_look=True)
+        objective.judge(samples.read(tmp_path / "s.gz"), gate, look=1, last_look=True)

@@ -219,6 +219,8 @@ def test_plan_says_what_a_spaced_profile_can_decide(tmp_path: Path) -> None:
     assert plan(load(base.write(tmp_path))) == [
         "load: spaced 1s, looks at 21, 32, 42, 63, 84 requests: 21 s to 84 s",
         "      spaced: one request at a time, this measures unloaded latency",
+        "      3 windows of 7 requests and more: to pass, an objective needs its bound on all of them and no more bad in any "
+        "than allowed",
         "  e2e p80 < 2s (required, 95%): can pass from 21 requests (21 s), fail from 4; with two bad passes from 39",
         "  errors ratio < 20% (required, 95%): can pass from 21 requests (21 s), fail from 4; with two bad passes from 39",
         "fault one-pod-gone: kill, serving again within 90 s",
@@ -281,4 +283,4 @@ def test_plan_says_what_is_warm_up_and_what_a_cache_can_do(tmp_path: Path) -> No
     assert lines[1] == (
         "      warm-up: 250 requests (32.2 s) are sent and not counted, 50 of them before the last level; 216 slots"
     )
-    assert lines[2] == "      made-up prompts of fixed 80 words; 4 beginnings of 50 words shared: a prefix cache can hit"
+    assert lines[3] == "      made-up prompts of fixed 80 words; 4 beginnings of 50 words shared: a prefix cache can hit"

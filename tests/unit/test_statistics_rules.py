@@ -173,6 +173,36 @@ def test_a_candidate_that_turns_bad_in_the_last_third_fails_and_is_told_where():
     assert "last third" in seen.detail
 
 
+def test_each_window_must_hold_what_all_of_them_together_show():
+    x, late = RNG.exponential(1, 6_000), np.zeros(6_000, bool)
+    late[:4_000:50] = late[4_000::19] = True
+    joined, apart = (rules.judge_rated(late, x, 0.05, last_look=True, windows=count) for count in (1, 3))
+    assert (joined.outcome, apart.outcome, apart.reason) == (Outcome.PASS, Outcome.INVALID, Reason.UNDECIDED)
+    assert apart.detail.endswith("undecided: all together pass, window 3 of 3 alone has 106 of 2000 bad")
+    assert rules.judge_rated(late, x, 0.05, last_look=False, windows=3).outcome is None
+
+
+@pytest.mark.parametrize(("at", "outcome"), [((20, 50), Outcome.PASS), ((3, 5), Outcome.PASS), ((1, 2, 5, 9), None)])
+def test_the_windows_of_a_spaced_load_are_held_to_the_allowed_share(at, outcome):
+    bad = np.isin(np.arange(63), at)
+    windows = rules.windowed(bad, 3)
+    assert windows == tuple((21, int(part.sum())) for part in np.split(bad, 3))
+    assert rules.judge_spaced(63, len(at), 0.19, last_look=False, windows=windows).outcome is outcome
+    assert rules.judge_spaced(63, len(at), 0.19, last_look=False).outcome is Outcome.PASS
+
+
+def test_windows_never_fail_a_gate_and_a_failing_one_stays_failed():
+    bad = np.arange(60) >= 30
+    seen = rules.judge_spaced(60, 30, 0.2, last_look=True, windows=rules.windowed(bad, 3))
+    assert (seen.outcome, "window" in seen.detail) == (Outcome.FAIL, False)
+
+
+def test_a_plan_of_windows_needs_a_request_in_the_tail_of_each():
+    assert rules.can_decide(0.2, "spaced", 21, 1.0, windows=3).pass_at == 21
+    alone, three = (rules.can_decide(0.01, "spaced", 20, 1.0, confidence=0.6, windows=count).pass_at for count in (1, 3))
+    assert (alone, three) == (252, 300)
+
+
 def test_fail_is_asked_at_the_looks_and_gates_share_of_the_error():
     assert rules.alphas(0.95, 4) == (pytest.approx(0.01), pytest.approx(0.0025))
     assert rules.look_sizes(21) == (21, 32, 42, 63, 84)

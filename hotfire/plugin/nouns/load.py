@@ -174,7 +174,9 @@ class LoadNoun:
     def _gate(self, slo: Slo, asked: Load, requests: int, until: float) -> dict[str, Any]:
         """As the record will hold it: judged again it must come to the same."""
         gates = max(1, sum(one.gate is Gate.REQUIRED for one in self.scenario.slos))
-        gate = objective.describe(slo, asked, requests=requests, until=round(until, 6), required_gates=gates)
+        gate = objective.describe(
+            slo, asked, requests=requests, until=round(until, 6), required_gates=gates, windows=self.scenario.windows
+        )
         found: dict[str, Any] = json.loads(json.dumps(gate))
         return found
 
