@@ -1,5 +1,6 @@
 """May a promote rely on that certificate? Pure: a parsed verdict.json against what is about to be promoted."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,8 +18,8 @@ def objections(
 ) -> list[str]:
     """Why it does not hold for this promote, one line each; empty if it does (DESIGN: modes).
 
-    objectives: the required ones as {id, metric, statistic, limit, confidence}; within_s: how old it may be, age_s: how old
-    it is (None when it does not say), seconds.
+    objectives: the required ones as {id, metric, statistic, limit, within, confidence}; within_s: how old it may be,
+    age_s: how old it is (None when it does not say), seconds.
     """
     return [
         *_identity(certificate, candidate_digest, accelerators),
@@ -50,12 +51,22 @@ def _objective(certificate: Mapping[str, Any], asked: Mapping[str, Any]) -> Iter
     found = [_parts(event) for event in events] if isinstance(events, list) else []
     same = [one for one in found if all(one[0].get(key) == asked[key] for key in ("metric", "statistic"))]
     gate, judgement = same[-1] if same else ({}, {})
-    limit, confidence = gate.get("limit"), gate.get("confidence")
+    confidence = gate.get("confidence")
     stated = isinstance(confidence, float) and isinstance(asked["confidence"], float)
     sure = asked["confidence"] == "none" or (stated and confidence >= asked["confidence"])
-    strict = isinstance(limit, int | float) and limit <= asked["limit"]
-    if not (sure and strict and judgement.get("outcome") == "PASS"):
+    if not (sure and _stricter(gate, asked) and judgement.get("outcome") == "PASS"):
         yield f"it does not show that {asked['id']} holds at {asked['limit']:g} or stricter"
+
+
+def _stricter(gate: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """At this limit or a stricter one; goodput: of no smaller a share, within no wider limits."""
+    limit, within = gate.get("limit"), gate.get("within")
+    if not isinstance(limit, int | float):
+        return False
+    if asked["metric"] != "goodput":
+        return bool(limit <= asked["limit"])
+    narrow = isinstance(within, Mapping) and all(within.get(key, math.inf) <= most for key, most in asked["within"].items())
+    return bool(narrow and limit >= asked["limit"])
 
 
 def _parts(event: object) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

@@ -8,6 +8,7 @@ Throughput is no gate here: it is a property of the plan as long as the client i
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +110,7 @@ class Samples:
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """Who a gate speaks about: bad and unproven (m,) flags, latency (m,) in seconds with inf for a failure."""
+    """Who a gate speaks about: bad and unproven (m,) flags, latency (m,) in seconds (goodput: in limits), inf for a failure."""
 
     bad: Flags
     unproven: Flags
@@ -137,6 +138,39 @@ def population(samples: Samples, metric: str, limit_s: float | None, timeout_s: 
     if not len(samples):
         raise Unjudged("no request in the window", reason=Reason.EMPTY)
     failed, waiting = samples.failed, samples.unanswered
+    seen, speaks = _figures(samples, metric)
+    if not speaks.any():
+        raise Unjudged(f"no request has a {metric}", reason=Reason.EMPTY)
+    late = _late(samples, metric, seen, timeout_s if limit_s is None else limit_s)
+    bad = failed | waiting | (late if limit_s is not None else False)
+    latency = np.where(failed | waiting, np.inf, seen)
+    return Population(bad[speaks], (waiting & ~late)[speaks], latency[speaks])
+
+
+def goodput(samples: Samples, within: Mapping[str, float]) -> Population:
+    """The requests of a goodput gate: good is answered within every limit at once (DistServe's SLO attainment; vLLM,
+    GuideLLM and inference-perf count the same per second). within: metric -> seconds; an answer without gaps has none too long.
+
+    Its latency is the worst of the figures, each over its limit. Raises as `population` does.
+    """
+    import numpy as np
+
+    if not len(samples):
+        raise Unjudged("no request in the window", reason=Reason.EMPTY)
+    failed, waiting = samples.failed, samples.unanswered
+    late, worst = np.zeros(len(samples), bool), np.zeros(len(samples))
+    for metric, limit_s in within.items():
+        seen, speaks = _figures(samples, metric)
+        late |= speaks & _late(samples, metric, seen, limit_s)
+        worst = np.fmax(worst, np.where(speaks, seen / limit_s, 0.0))
+    return Population(failed | waiting | late, waiting & ~late, np.where(failed | waiting, np.inf, worst))
+
+
+def _figures(samples: Samples, metric: str) -> tuple[Floats, Flags]:
+    """(the metric in seconds, whether the request can have one). Raises Unjudged NO_DATA for an answer that has none."""
+    import numpy as np
+
+    failed, waiting = samples.failed, samples.unanswered
     figures = {
         "ttft": samples.first_token - samples.due,
         "itl": samples.gap_p99,
@@ -151,14 +185,15 @@ def population(samples: Samples, metric: str, limit_s: float | None, timeout_s: 
     if (speaks & ~failed & ~waiting & ~(seen >= 0)).any():
         n = int((speaks & ~failed & ~waiting & ~(seen >= 0)).sum())
         raise Unjudged(f"{n} answers have no {metric}, or one from before they were due", reason=Reason.NO_DATA)
-    if not speaks.any():
-        raise Unjudged(f"no request has a {metric}", reason=Reason.EMPTY)
+    return seen, np_bool(speaks)
+
+
+def _late(samples: Samples, metric: str, seen: Floats, limit_s: float) -> Flags:
+    """Over the limit for certain: what is open is so once it is older."""
+    import numpy as np
+
     age = samples.until - samples.due
-    reached = np.where(np.isnan(seen), -np.inf if metric in ("itl", "gap") else age, seen)
-    late = reached > (timeout_s if limit_s is None else limit_s)
-    bad = failed | waiting | (late if limit_s is not None else False)
-    latency = np.where(failed | waiting, np.inf, seen)
-    return Population(bad[speaks], (waiting & ~late)[speaks], latency[speaks])
+    return np_bool(np.where(np.isnan(seen), -np.inf if metric in ("itl", "gap") else age, seen) > limit_s)
 
 
 def judge(
@@ -168,6 +203,7 @@ def judge(
     quantile: float | None = None,
     limit_s: float | None = None,
     ratio: float | None = None,
+    within: Mapping[str, float] | None = None,
     timeout_s: float = math.inf,
     arrivals: str,
     confidence: float | None = 0.95,
@@ -176,7 +212,9 @@ def judge(
     required_gates: int = 1,
     windows: int = 1,
 ) -> Judgement:
-    """One objective at one look. Exactly one of (quantile and limit_s) and ratio (errors only).
+    """One objective at one look. Exactly one of (quantile and limit_s) and ratio (of bad ones; errors and goodput).
+
+    within: the limits of goodput, metric -> seconds.
 
     arrivals: `spaced`, one of RATED, or `closed`, of which only errors are true; confidence: None for a point estimate.
     Raises Unjudged.
@@ -187,10 +225,11 @@ def judge(
         raise HarnessError(f"arrivals {arrivals!r}: no rule for them")
     if arrivals == "closed" and metric != "errors" and confidence is not None:
         raise Unjudged(f"a closed loop hides every stall: its {metric} shows nothing", reason=Reason.NO_DATA)
-    who = population(samples, metric, limit_s, timeout_s)
+    who = goodput(samples, within) if within else population(samples, metric, limit_s, timeout_s)
     n, bad = len(who.bad), int(who.bad.sum())
     p0 = ratio if ratio is not None else round(1 - (quantile or 0), 9)
-    observed = bad / n if quantile is None else rules.percentile(who.latency, quantile)
+    share = 1 - bad / n if within else bad / n
+    observed = share if quantile is None else rules.percentile(who.latency, quantile)
     if confidence is None:
         return rules.judge_point(n, bad, p0, look=look, last_look=last_look, observed=observed)
     if arrivals == "spaced":

@@ -323,7 +323,14 @@ def certified(located: Located, digest: str) -> None:
         return
     path = located.folder / scenario.certified
     objectives = [
-        {"id": slo.id, "metric": slo.metric, "statistic": slo.statistic, "limit": slo.limit.value, "confidence": slo.confidence}
+        {
+            "id": slo.id,
+            "metric": slo.metric,
+            "statistic": slo.statistic,
+            "limit": slo.limit.value,
+            "within": {metric: limit.value for metric, limit in slo.within.items()},
+            "confidence": slo.confidence,
+        }
         for slo in scenario.slos
         if slo.gate is Gate.REQUIRED
     ]

@@ -16,6 +16,7 @@ from hotfire.errors import HarnessError, Unjudged
 from hotfire.gates.decision import SEVERITY
 from hotfire.load import samples
 from hotfire.record.events import Gated, Loaded
+from hotfire.report.objective import SHARES
 from hotfire.report.plot import latency_plot
 from hotfire.report.story import Story, moment
 from hotfire.words import Outcome, Proof, State, Verdict
@@ -132,15 +133,15 @@ def _facts(story: Story) -> list[tuple[str, str]]:
 
 def _objective(event: Gated, story: Story) -> Objective:
     gate, found = event.gate, event.judgement
-    share = gate.get("metric") == "errors"
+    metric, share = gate.get("metric"), gate.get("metric") in SHARES
     one = story.outcomes.get(event.check)
     failed = found.get("outcome") == Outcome.FAIL
     bound = f"at least {_percent(found.get('lower'))}" if failed else f"at most {_percent(found.get('upper'))}"
     alpha_free = gate.get("confidence") in (None, "none")
     return Objective(
-        name=f"{gate.get('metric')} {'share' if share else gate.get('statistic')}",
+        name=f"{metric} {'share' if share else gate.get('statistic')}",
         required=one.decides if one else False,
-        limit=f"< {_percent(gate.get('limit')) if share else _seconds(gate.get('limit'))}",
+        limit=f"{'>' if metric == 'goodput' else '<'} {_percent(gate.get('limit')) if share else _seconds(gate.get('limit'))}",
         observed=_percent(found.get("observed")) if share else _seconds(found.get("observed")),
         requests=str(found.get("n", "")),
         share=_percent(found.get("share")),
@@ -164,7 +165,9 @@ def _confidence(gates: Sequence[Gated]) -> str:
         "constant": "open loop",
     }
     said = [label.get(kind, kind) for kind in kinds if kind]
-    return ", ".join([*(f"{level} one-sided, over all looks" for level in levels), *said, *_dependence(gates)])
+    within = {f"{metric} < {_seconds(limit)}" for one in gates for metric, limit in one.gate.get("within", {}).items()}
+    good = [f"goodput within {' and '.join(sorted(within))}"] if within else []
+    return ", ".join([*(f"{level} one-sided, over all looks" for level in levels), *said, *good, *_dependence(gates)])
 
 
 def _dependence(gates: Sequence[Gated]) -> Iterator[str]:
@@ -195,12 +198,7 @@ def _plots(story: Story, folder: Path) -> list[Plot]:
     tall = 160 - 11 * min(len(_because(story)), BECAUSE + 1) - 10 * min(len(story.faults), FAULTS + 1)
     heights = (max(tall, 74), max(tall - 20, 60))  # what the page has left for them
     for load in list(story.loads.values())[:2]:
-        gates = [
-            one.gate
-            for one in story.gates.values()
-            if one.load == load.name and one.gate.get("metric") in ("ttft", "e2e", "itl")
-        ]
-        metric, limit = (gates[0]["metric"], float(gates[0]["limit"])) if gates else ("e2e", None)
+        metric, limit = _drawn(story, load.name)
         marks = [(mark.name, mark.load_time) for mark in story.marks.get(load.name, []) if mark.load_time is not None]
         title = f"{load.name}: {metric} of each request over the time at which it was due ({load.arrivals})"
         try:
@@ -209,6 +207,14 @@ def _plots(story: Story, folder: Path) -> list[Plot]:
         except (HarnessError, Unjudged, OSError) as error:
             out.append(Plot(title, "", f"no picture: {getattr(error, 'message', None) or error}"))
     return out
+
+
+def _drawn(story: Story, load: str) -> tuple[str, float | None]:
+    """The first limit on a latency that the load was judged by: (metric, seconds)."""
+    gates = [one.gate for one in story.gates.values() if one.load == load]
+    limits = [(one["metric"], float(one["limit"])) for one in gates if one.get("metric") not in SHARES]
+    limits += [(metric, float(limit)) for one in gates for metric, limit in one.get("within", {}).items()]
+    return limits[0] if limits else ("e2e", None)
 
 
 def _seen(story: Story) -> list[tuple[str, list[str]]]:

@@ -13,9 +13,10 @@ from hotfire.gates import slo as gate_rules
 from hotfire.gates.laws import e_value
 from hotfire.gates.statistics import Judgement, alphas
 from hotfire.load.samples import Samples
-from hotfire.scenario.model import Load, Slo
+from hotfire.scenario.model import Load, Slo, bad_share
 from hotfire.words import Outcome
 
+SHARES = ("errors", "goodput")  # metrics whose limit is a share of the requests
 SATURATED = "the number of requests in flight only grew: the load is above what the target carries"
 
 
@@ -29,6 +30,7 @@ def describe(objective: Slo, load: Load, *, requests: int, until: float, require
         "metric": objective.metric,
         "statistic": objective.statistic,
         "limit": objective.limit.value,
+        "within": {metric: limit.value for metric, limit in objective.within.items()},
         "confidence": objective.confidence,
         "arrivals": load.arrivals.kind,
         "timeout_s": load.timeout,
@@ -41,7 +43,7 @@ def describe(objective: Slo, load: Load, *, requests: int, until: float, require
 
 def judge(samples: Samples, gate: Mapping[str, Any], *, look: int, last_look: bool) -> Judgement:
     """From all samples of a load and a described gate to a judgement. Raises Unjudged as hotfire.gates.slo.judge does."""
-    share = gate["metric"] == "errors"
+    share = gate["metric"] in SHARES
     confidence = gate["confidence"]
     kept = window(samples, int(gate["requests"]), float(gate["until"]))
     found = gate_rules.judge(
@@ -49,7 +51,8 @@ def judge(samples: Samples, gate: Mapping[str, Any], *, look: int, last_look: bo
         gate["metric"],
         quantile=None if share else int(gate["statistic"][1:]) / 100,
         limit_s=None if share else float(gate["limit"]),
-        ratio=float(gate["limit"]) if share else None,
+        ratio=_allowed(gate) if share else None,
+        within=gate.get("within"),
         timeout_s=float(gate["timeout_s"]),
         arrivals=str(gate["arrivals"]).split()[0],
         confidence=None if confidence in (None, "none") else float(confidence),
@@ -71,14 +74,23 @@ def burning(samples: Samples, gate: Mapping[str, Any]) -> bool:
     """
     if gate["arrivals"] != "spaced" or gate["confidence"] in (None, "none"):
         return False
-    share = gate["metric"] == "errors"
     kept = window(samples, int(gate["requests"]), float(gate["until"]))
     if not len(kept):
         return False
-    who = gate_rules.population(kept, gate["metric"], None if share else float(gate["limit"]), float(gate["timeout_s"]))
-    p0 = float(gate["limit"]) if share else round(1 - int(gate["statistic"][1:]) / 100, 9)
+    who = _population(kept, gate)
     n, bad = len(who.bad), int((who.bad & ~who.unproven).sum())
-    return e_value(n, bad, p0) >= int(gate["required_gates"]) / alphas(float(gate["confidence"]))[1]
+    return e_value(n, bad, _allowed(gate)) >= int(gate["required_gates"]) / alphas(float(gate["confidence"]))[1]
+
+
+def _allowed(gate: Mapping[str, Any]) -> float:
+    return bad_share(str(gate["metric"]), str(gate["statistic"]), float(gate["limit"]))
+
+
+def _population(kept: gate_rules.Samples, gate: Mapping[str, Any]) -> gate_rules.Population:
+    if gate["metric"] == "goodput":
+        return gate_rules.goodput(kept, gate["within"])
+    limit = None if gate["metric"] == "errors" else float(gate["limit"])
+    return gate_rules.population(kept, gate["metric"], limit, float(gate["timeout_s"]))
 
 
 def window(samples: Samples, requests: int, until: float) -> gate_rules.Samples:

@@ -232,16 +232,21 @@ def _gate(slo: Slo, scenario: Scenario, load: Load) -> Iterator[tuple[str, str]]
     if slo.confidence != "none" and not 0 < slo.confidence < 1:
         yield "confidence", f"confidence of {slo.confidence:.0%}: no test has it, more than 0% and less than 100% is expected"
         return
-    if slo.limit.value <= 0:
-        yield "", f"{shown}: no input can pass it, a limit above 0 is expected"
+    if share <= 0 or any(limit.value <= 0 for limit in slo.latencies.values()):
+        wanted = "a limit above 0" if share > 0 or not slo.within else "a share below 100%"
+        yield ("within" if slo.within and share > 0 else ""), f"{shown}: no input can pass it, {wanted} is expected"
         return
     if share >= 1:
-        yield "", f"{shown}: no input can fail it, a share below 100% is expected"
+        wanted = "above 0%" if slo.metric == "goodput" else "below 100%"
+        yield "", f"{shown}: no input can fail it, a share {wanted} is expected"
         return
-    if not slo.limit.is_share and slo.limit.value >= load.timeout:
-        yield "", f"{shown}: no answer can fail it, requests end at the timeout of {load.timeout:g}s, a lower limit is expected"
-    if slo.metric == "itl" and (load.answer_tokens.mean if load.answer_tokens else load.max_tokens) < 2:
-        yield "metric", f"{shown}: an answer of one token has no gap, load.max_tokens of 2 or more is expected"
+    for metric, limit in slo.latencies.items():
+        named, key = f"{metric} {limit.text}" if slo.within else shown, "within" if slo.within else ""
+        if limit.value >= load.timeout:
+            said = f"requests end at the timeout of {load.timeout:g}s, a lower limit is expected"
+            yield key, f"{named}: no answer can fail it, {said}"
+        if metric == "itl" and (load.answer_tokens.mean if load.answer_tokens else load.max_tokens) < 2:
+            yield key or "metric", f"{named}: an answer of one token has no gap, load.max_tokens of 2 or more is expected"
     if slo.confidence == "none":
         if slo.gate is Gate.REQUIRED and scenario.mode is not Mode.PROMOTE:
             where = "confidence" if slo.confidence == "none" else ""

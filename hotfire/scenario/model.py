@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, Tag, model_validator
 
 from hotfire.scenario.marks import Loc, Mark, at, mark_of
-from hotfire.scenario.units import Arrivals, Confidence, Duration, Limit, Spread, WarmUp
+from hotfire.scenario.units import Arrivals, Confidence, Duration, Floor, Limit, Spread, WarmUp
 from hotfire.words import Gate, Mode
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$")]
@@ -185,11 +185,25 @@ class Load(Model):
     seed: StrictInt = Field(42, description="of the arrival plan and the order of prompts; the same seed is the same plan")
 
 
+STATISTICS = ("p50", "p80", "p90", "p95", "p99", "ratio", "share")
+
+
+def bad_share(metric: str, statistic: str, limit: float) -> float:
+    """The share of bad requests that an objective still allows: 0.05 for p95 or goodput > 95 %, the ratio itself for errors."""
+    if metric == "errors":
+        return limit
+    return round(1 - (limit if metric == "goodput" else int(statistic[1:]) / 100), 9)
+
+
 class Slo(Model):
     """One objective on the load: exactly one statistic."""
 
-    metric: Literal["ttft", "itl", "e2e", "errors"] = Field(
-        description="first token, 99th-percentile gap between a request's tokens, whole answer; or the share of failed requests"
+    metric: Literal["ttft", "itl", "e2e", "errors", "goodput"] = Field(
+        description="first token, 99th-percentile gap between a request's tokens, whole answer; the share of failed requests; "
+        "goodput: that of requests within several limits at once"
+    )
+    within: dict[Literal["ttft", "itl", "e2e"], Limit] = Field(
+        default_factory=dict, description="goodput: the limits that a request must all meet"
     )
     p50: Limit | None = Field(None, description="half of all requests are faster; failed ones count as infinitely slow")
     p80: Limit | None = Field(None, description="80 of 100 are")
@@ -197,6 +211,7 @@ class Slo(Model):
     p95: Limit | None = Field(None, description="95 of 100 are")
     p99: Limit | None = Field(None, description="99 of 100 are")
     ratio: Limit | None = Field(None, description="errors: the share of requests that may fail")
+    share: Floor | None = Field(None, description="goodput: the share of requests that must meet all of `within`")
     confidence: Confidence = Field(
         "95%", validate_default=True, description="one-sided; none is a point estimate and proves nothing"
     )
@@ -204,18 +219,26 @@ class Slo(Model):
 
     @model_validator(mode="after")
     def _one_statistic(self) -> "Slo":
-        given = [name for name in ("p50", "p80", "p90", "p95", "p99", "ratio") if getattr(self, name) is not None]
+        given = [name for name in STATISTICS if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"{len(given)} statistics, exactly one of p50 p80 p90 p95 p99 ratio is expected")
-        if (given[0] == "ratio") != (self.metric == "errors"):
-            raise ValueError(f"{self.metric} with {given[0]}: errors takes ratio, every other metric a percentile")
-        if self.limit.is_share != (self.metric == "errors"):
-            raise ValueError(f"{self.limit.text!r}: errors is limited by a share, a latency by a duration")
+            raise ValueError(f"{len(given)} statistics, exactly one of {' '.join(STATISTICS)} is expected")
+        wanted = {"errors": "ratio", "goodput": "share"}.get(self.metric, "")
+        if given[0] != wanted and (wanted or given[0] in ("ratio", "share")):
+            raise ValueError(
+                f"{self.metric} with {given[0]}: errors takes ratio, goodput share, every other metric a percentile"
+            )
+        for limit, is_share in ((self.limit, bool(wanted)), *((limit, False) for limit in self.within.values())):
+            if limit.is_share != is_share:
+                raise ValueError(f"{limit.text!r}: errors and goodput are limited by a share, a latency by a duration")
+        if bool(self.within) != (self.metric == "goodput"):
+            raise ValueError(
+                f"{self.metric} with {len(self.within)} limits in within: goodput takes them, and nothing else does"
+            )
         return self
 
     @property
     def statistic(self) -> str:
-        return next(name for name in ("p50", "p80", "p90", "p95", "p99", "ratio") if getattr(self, name) is not None)
+        return next(name for name in STATISTICS if getattr(self, name) is not None)
 
     @property
     def limit(self) -> Limit:
@@ -224,8 +247,14 @@ class Slo(Model):
 
     @property
     def bad_share(self) -> float:
-        """The share of bad requests that is still allowed: 0.05 for p95, the ratio itself for errors."""
-        return self.limit.value if self.metric == "errors" else round(1 - int(self.statistic[1:]) / 100, 9)
+        """The share of bad requests that is still allowed."""
+        return bad_share(self.metric, self.statistic, self.limit.value)
+
+    @property
+    def latencies(self) -> dict[str, Limit]:
+        """Metric -> the limit that every good request is within; none for errors."""
+        alone: dict[str, Limit] = {} if self.limit.is_share else {self.metric: self.limit}
+        return alone | {str(metric): limit for metric, limit in self.within.items()}
 
     @property
     def id(self) -> str:

@@ -116,6 +116,18 @@ class Limit(_Written):
         return cls(text, parse_share(bare), True) if bare.endswith("%") else cls(text, parse_duration(bare), False)
 
 
+@dataclass(frozen=True)
+class Floor(Limit):
+    """A lower limit on a share: `> 95%`."""
+
+    PATTERN = rf">=?\s*{_SHARE}"
+    EXAMPLE = "'> 95%'"
+
+    @classmethod
+    def parse(cls, text: str) -> "Floor":
+        return cls(text, parse_share(text.lstrip(">= \t")), True)
+
+
 _RATE = rf"{_N}/(?:s|m)"
 
 

@@ -512,6 +512,16 @@ def test_the_certificate_says_what_dependent_requests_are_worth(tmp_path: Path) 
     assert "over up to 3.7 (30 are worth 8 independent ones)" in tied and "independent ones" not in free
 
 
+def test_goodput_is_judged_again_offline_and_printed_with_its_limits(tmp_path: Path) -> None:
+    slos = [{"metric": "goodput", "within": {"ttft": "< 800ms", "e2e": "< 2s"}, "share": "> 80%"}]
+    asked = Scenario.model_validate(scenario().model_dump() | {"slos": slos})
+    assert Run(tmp_path / "good", scenario=asked).write() is GO
+    assert Run(tmp_path / "slow", scenario=asked, slow=8.0).write() is NO_GO
+    assert judge(tmp_path / "good").agrees and judge(tmp_path / "slow").agrees
+    page = (tmp_path / "good" / "certificate.html").read_text()
+    assert "goodput within e2e &lt; 2 s and ttft &lt; 800 ms" in page and "<td>&gt; 80 %</td><td>100 %</td>" in page
+
+
 @pytest.mark.parametrize(("slow", "growth", "arrivals", "grew"), [
     (1.0, 1.0, "poisson", True), (8.0, 0.0, "poisson", False), (1.0, 1.0, "spaced", False), (1.0, 0.0, "poisson", False),
 ])  # fmt: skip

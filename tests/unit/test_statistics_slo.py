@@ -28,6 +28,8 @@ def samples(n=100, until=1_000.0, **over):
 
 def judged(s, metric="ttft", limit=0.2, q=0.8, **more):
     how = {"ratio": q} if metric == "errors" else {"quantile": q, "limit_s": limit}
+    if metric == "goodput":
+        how = {"ratio": limit, "within": q}
     return slo.judge(s, metric, **how, **{"arrivals": "spaced", "last_look": True, **more})
 
 
@@ -123,6 +125,28 @@ def test_rows_may_come_in_any_order():
     columns = {n: getattr(s, n)[back] for n in ("due", "sent", "first_byte", "first_token", "last", "error", "gap_p99",
                                                "gap_max", "tokens")}  # fmt: skip
     assert (slo.Samples.of(1_000.0, **columns).due == s.due).all()
+
+
+def test_goodput_is_the_share_within_every_limit_at_once():
+    slow, torn = dict.fromkeys(range(0, 20, 2), 0.9), dict.fromkeys(range(0, 20, 5), 0.4)
+    mixed = samples(first_token={i: i + at for i, at in slow.items()}, gap_p99=torn)
+    parts = [judged(mixed, metric, limit) for metric, limit in (("ttft", 0.2), ("itl", 0.1))]
+    both = judged(mixed, "goodput", 0.2, {"ttft": 0.2, "itl": 0.1})
+    assert [one.bad for one in parts] == [10, 4] and (both.bad, both.observed) == (12, 0.88)
+    alone = judged(mixed, "goodput", 0.2, {"ttft": 0.2})
+    assert (alone.bad, alone.lower, alone.outcome) == (parts[0].bad, parts[0].lower, parts[0].outcome)
+
+
+def test_goodput_counts_failures_and_answers_without_gaps_and_what_was_cut_off():
+    within = {"ttft": 0.2, "itl": 0.1}
+    short = samples(tokens=dict.fromkeys(range(40), 1), gap_p99=dict.fromkeys(range(40), NAN))
+    assert (judged(short, "goodput", 0.2, within).n, judged(short, "goodput", 0.2, within).bad) == (100, 0)
+    failing = judged(samples(error=dict.fromkeys(range(60), "http-5xx")), "goodput", 0.2, within)
+    assert (failing.outcome, failing.bad) == (Outcome.FAIL, 60)
+    gone = dict.fromkeys(range(60), NAN)
+    young = samples(until=100.0, last=gone, first_byte=gone, first_token=gone, gap_p99=gone)
+    assert judged(young, "goodput", 0.2, {"ttft": 200.0}).outcome is Outcome.INVALID
+    assert judged(young, "goodput", 0.2, within).outcome is Outcome.FAIL
 
 
 def test_rated_load_needs_its_two_thousand_and_none_is_a_point_estimate():

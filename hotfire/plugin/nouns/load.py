@@ -29,7 +29,7 @@ TIGHTEST = 0.05  # seconds; the client's own lateness is bounded by the tightest
 
 def target_of(run: Run, serves: Serves, asked: Load, *, max_age_s: float) -> Target:
     """One API of the candidate's, as the load client is told of it."""
-    limits = [slo.limit.value for slo in run.scenario.slos if not slo.limit.is_share]
+    limits = [limit.value for slo in run.scenario.slos for limit in slo.latencies.values()]
     api = serves.runtime if serves.runtime in ("ollama", "tgi") and serves.api == "chat" else serves.api
     return Target(
         run.url(serves), api, serves.model, timeout_s=asked.timeout, slots=slots(asked), max_age_s=max_age_s,
