@@ -59,7 +59,7 @@ def judge(samples: Samples, gate: Mapping[str, Any], *, look: int, last_look: bo
         look=look,
         last_look=last_look,
         required_gates=int(gate["required_gates"]),
-        windows=int(gate["windows"]),
+        windows=int(gate.get("windows", 1)),  # records of before had one
     )
     rated = gate["arrivals"] != "spaced"
     if rated and found.outcome in (Outcome.FAIL, Outcome.INVALID) and gate_rules.saturation(kept):
