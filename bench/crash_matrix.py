@@ -6,7 +6,8 @@ On the embedded stand `crash`, or the one that HOTFIRE_TEST_STAND names. Every c
 reports/bench/crash-matrix.jsonl and is not run again; --fresh begins anew. Writes reports/bench/crash-matrix.json
 {"figures": {...}}, exit 1 when a figure that must be zero is not. The judge is bench/comparer.py, on what kubectl prints.
 Sections: plain (runs left alone), named and random (kills), faults, closure (beside `kubectl rollout undo`), owner, proof.
-A kill is followed by `hotfire abort` (--way abort), or by nothing at all (--way watchdog, with --watchdog-image).
+A kill is followed by `hotfire abort` (--way abort), or by nothing at all (--way watchdog: every run is armed; one that died
+before it had a watchdog changed nothing, and only its journal is closed by `hotfire abort`).
 """
 
 import argparse
@@ -31,6 +32,7 @@ from crash_world import Place, Predicate, Process, World, abort, survivors, watc
 
 import hotfire
 from hotfire.kube.client import Cluster
+from hotfire.rollout.job import WATCHES
 from hotfire.stand.embedded import lifecycle, machine
 from hotfire.stand.embedded.plan import Stand
 from hotfire.stand.images import push
@@ -65,26 +67,32 @@ WEIGHTS = {"sound": 40, "late": 35, "kill": 15, "oom": 10}
 # -- cells ------------------------------------------------------------------------------------------------------------
 
 
-def plain(place: Place, cell: str, variant: str) -> Cell:
+def plain(place: Place, cell: str, variant: str, way: str) -> Cell:
     """A run that is left alone: how long it takes, and whether its own word is right."""
     before = str(place.tombstone().get("run", ""))
-    run = Process.start(place, cell, variant)
+    run = Process.start(place, cell, variant, armed=way == "watchdog")
     with pods_ready(place) as ready:
         code = run.wait(RUN_S)
     seconds = time.monotonic() - run.began
     found = judge(place, run, before, False, None)
     right = 20 if variant == "late" else 0
     found["wrong"] += [] if code == right else [f"exit {code}, {right} is right: {run.log.read_text()[-800:]}"]
-    return {"killed": False, "variant": variant, "exit": code, "seconds": round(seconds, 2), **found, **times(run, ready())}
+    return {
+        "killed": False,
+        "variant": variant,
+        "way": way,
+        "exit": code,
+        "seconds": round(seconds, 2),
+        **found,
+        **times(run, ready()),
+    }
 
 
-def killed(
-    place: Place, cell: str, variant: str, way: str, point: str = "", at_s: float | None = None, more: Sequence[str] = ()
-) -> Cell:
+def killed(place: Place, cell: str, variant: str, way: str, point: str = "", at_s: float | None = None) -> Cell:
     """A run that is killed, what brings the namespace to an end after it, and what is there then."""
     before = str(place.tombstone().get("run", ""))
     with watching(place) as until:
-        run = Process.start(place, cell, variant, more=more)
+        run = Process.start(place, cell, variant, armed=way == "watchdog")
         if at_s is None:
             hit = until(POINTS[point][1], lambda: run.alive, RUN_S)
         else:
@@ -98,22 +106,28 @@ def killed(
     stone = place.tombstone()
     found: Cell = {"killed": hit, "variant": variant, "point": point, "way": way, "at_s": round(died - run.began, 2),
                    "landed": stone.get("state", "") if stone.get("run") != before else "nothing"}  # fmt: skip
-    ended = abort(place, run.log.with_name("abort.txt")).returncode if way == "abort" and hit else None
-    if way == "watchdog" and hit:
-        found["watchdog_s"] = _await_end(place, before)
+    alone = way == "watchdog" and hit
+    if alone:
+        found |= _await_end(place, before)
+    by_abort = (way == "abort" and hit) or (alone and not found["watched"])
+    ended = abort(place, run.log.with_name("abort.txt")).returncode if by_abort else None
     time.sleep(max(0.0, died + DEAD_S - time.monotonic()))
     found |= {"exit": run.popen.returncode, "abort_exit": ended, "survivors": survivors(cell, place.name)}
     return found | judge(place, run, before, hit, ended) | {"seconds": round(time.monotonic() - run.began, 2)}
 
 
-def _await_end(place: Place, before: str) -> float:
-    began = time.monotonic()
-    while time.monotonic() - began < SETTLE_S:
+def _await_end(place: Place, before: str) -> Cell:
+    """Until the journal has ended without a command and the watchdog has gone; watched: whether there ever was one."""
+    began, watched = time.monotonic(), False
+    while (spent := time.monotonic() - began) < (SETTLE_S if watched else DEAD_S):
         stone = place.tombstone()
-        if stone.get("run") == before or (stone and stone["settled"]):
+        settled = stone.get("run") != before and bool(stone.get("settled"))
+        there = bool(place.kubectl("get", "jobs,pods", "-l", WATCHES, "-o", "name").stdout)
+        watched = watched or there or settled
+        if settled and not there:
             break
         time.sleep(0.5)
-    return round(time.monotonic() - began, 2)
+    return {"watchdog_s": round(spent, 2), "watched": watched}
 
 
 # -- the matrix -------------------------------------------------------------------------------------------------------
@@ -152,22 +166,25 @@ class Matrix:
 
     def length(self, variant: str) -> float:
         """Seconds of an undisturbed run."""
-        lengths = [cell["seconds"] for cell in self.cells.values() if cell["section"] == "plain" and cell["variant"] == variant]
+        plain = [
+            cell for cell in self.cells.values() if cell["section"] == "plain" and cell.get("way", "abort") == self.args.way
+        ]
+        lengths = [cell["seconds"] for cell in plain if cell["variant"] == variant]
         return median(lengths) if lengths else 12.0
 
     def jobs(self) -> list[list[Job]]:
         """In phases: what is later needs what is before."""
         args = self.args
-        plains = [Job(f"plain/{variant}/{n}", "plain", lambda place, cell, variant=variant: plain(place, cell, variant))
+        plains = [Job(f"plain/{args.way}/{variant}/{n}", "plain",
+                      lambda place, cell, variant=variant: plain(place, cell, variant, args.way))
                   for variant, count in (("sound", 2), ("late", 3), ("kill", 1), ("oom", 1)) for n in range(count)]  # fmt: skip
-        more = ["--watchdog-image", args.watchdog_image] if args.watchdog_image else []
 
         def named(point: str, n: int) -> Job:
             variant = POINTS[point][0]
             return Job(
                 f"named/{args.way}/{point}/{n}",
                 "named",
-                lambda place, cell: killed(place, cell, variant, args.way, point, more=more),
+                lambda place, cell: killed(place, cell, variant, args.way, point),
             )
 
         def at_random(n: int) -> Job:
@@ -175,7 +192,7 @@ class Matrix:
             variant, share = draw.choices(list(WEIGHTS), list(WEIGHTS.values()))[0], draw.random()
 
             def cell_of(place: Place, cell: str) -> Cell:
-                return killed(place, cell, variant, args.way, at_s=share * self.length(variant), more=more)
+                return killed(place, cell, variant, args.way, at_s=share * self.length(variant))
 
             return Job(f"random/{args.way}/{args.seed}/{n}", "random", cell_of)
 
@@ -270,6 +287,14 @@ def figures(cells: Sequence[Cell]) -> Cell:
         "points_with_3_kills": sum(sum(cell["point"] == point for cell in kills) >= 3 for point in POINTS),
         "points": len(POINTS),
     }
+    alone = [cell for cell in kills if cell["way"] == "watchdog"]
+    if alone:
+        found |= {
+            "kills_armed": len(alone),
+            "kills_armed_restored_without_a_command": sum(cell["watched"] for cell in alone),
+            "kills_before_there_was_a_watchdog": sum(not cell["watched"] for cell in alone),
+            "watchdog_s_median": median([cell["watchdog_s"] for cell in alone if cell["watched"]] or [0.0]),
+        }
     for key, part in (
         ("mixed_states", "mixed"),
         ("orphans", "orphans"),
@@ -321,7 +346,6 @@ def main() -> None:
     parser.add_argument("--random", type=int, default=210, help="instants; a few lie beyond the end of their run")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--way", choices=("abort", "watchdog"), default="abort")
-    parser.add_argument("--watchdog-image", default="")
     parser.add_argument("--prefix", default="crash", help="of the namespaces")
     parser.add_argument("--not-alone", dest="alone", action="store_false", help="leave out what disturbs the whole stand")
     parser.add_argument("--out", type=Path, default=OUT / "crash-matrix.json")
@@ -333,7 +357,8 @@ def main() -> None:
     running = lifecycle.up(stand, wait_s=600, say=print)
     try:
         cluster = Cluster.connect(str(running.kubeconfig))
-        world = World(running, push(running.registry, "tiny", print), cluster, args.out.with_suffix(""))
+        image, own = (push(running.registry, name, print) for name in ("tiny", "hotfire"))
+        world = World(running, image, cluster, args.out.with_suffix(""), own)
         matrix = Matrix(args, world, args.out)
         matrix.go()
     finally:

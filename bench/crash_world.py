@@ -25,6 +25,9 @@ import yaml
 
 from hotfire.kube.client import Cluster
 from hotfire.kube.wait import Watch
+from hotfire.rollout.job import ACCOUNT
+from hotfire.rollout.rbac import rbac
+from hotfire.scenario.loader import load
 from hotfire.stand.embedded.lifecycle import Running
 from hotfire.stand.images import pull_secret
 
@@ -158,6 +161,7 @@ class World:
     image: str
     cluster: Cluster
     folder: Path
+    own: str  # hotfire's own image, for the watchdog
 
     def kubectl(self, *words: str, given: str | None = None, check: bool = True) -> "subprocess.CompletedProcess[str]":
         command = [str(self.running.kubectl), "--kubeconfig", str(self.running.kubeconfig), *words]
@@ -192,7 +196,7 @@ class Place:
         if self.fresh:
             self.remove()
             self.world.kubectl("create", "namespace", self.name)
-            self.kubectl("apply", "-f", "-", given=[pull_secret(self.world.running.registry, "registry")])
+            self.kubectl("apply", "-f", "-", given=[pull_secret(self.world.running.registry, "registry"), *self.rights()])
             self.fresh = False
         self.kubectl("delete", "configmap", "added", "--ignore-not-found")
         self.kubectl("apply", "-f", "-", given=baseline(self.world.image, self.name))
@@ -201,6 +205,16 @@ class Place:
         while comparer.population(objects := self.look()) and time.monotonic() < deadline:
             time.sleep(0.3)
         self.before = objects
+
+    def rights(self) -> list[Object]:
+        """What the owner gives the watchdog, as `hotfire rbac` prints it, and the secret its image is pulled with."""
+        home = self.folder / "rights"
+        (home / "manifests").mkdir(parents=True, exist_ok=True)
+        (home / "manifests" / "all.yaml").write_text(yaml.safe_dump_all(candidate(self.world.image, self.name)))
+        (home / "scenario.yaml").write_text(SCENARIO.replace("NAMESPACE", self.name))
+        given = [dict(one) for one in rbac(load(home / "scenario.yaml"), self.name, ACCOUNT)]
+        pull = {"imagePullSecrets": [{"name": "registry"}]}
+        return [one | pull if one["kind"] == "ServiceAccount" else one for one in given]
 
     def remove(self) -> None:
         self.world.kubectl("delete", "namespace", self.name, "--ignore-not-found", "--timeout=120s")
@@ -251,7 +265,7 @@ class Process:
     @classmethod
     def start(
         cls, place: Place, cell: str, variant: str, *, kubeconfig: Path | None = None, more: Sequence[str] = (),
-        folder: str = "run", given: Sequence[Object] | None = None, scenario: dict[str, Any] | None = None,
+        folder: str = "run", given: Sequence[Object] | None = None, scenario: dict[str, Any] | None = None, armed: bool = False,
     ) -> "Process":  # fmt: skip
         flags, changes = VARIANTS[variant]
         home = place.folder / cell.replace("/", "_") / folder
@@ -263,6 +277,7 @@ class Process:
         (home / "scenario.yaml").write_text(yaml.safe_dump(asked))
         command = [sys.executable, "-m", "hotfire.cli", "run", str(home / "scenario.yaml"), "--reports", str(home / "reports")]
         command += ["--kubeconfig", str(kubeconfig or place.world.running.kubeconfig), *more]
+        command += ["--watchdog-image", place.world.own] if armed else []
         began = time.monotonic()
         with (home / "output.txt").open("wb") as out:
             popen = subprocess.Popen(
