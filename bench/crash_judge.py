@@ -43,8 +43,8 @@ def judge(place: Place, run: Process, before: str, killed: bool, abort_exit: int
         code = run.popen.returncode
         wrong += [] if code == (0 if end == "new" else 20) else [f"exit {code}, it ends {end}"]
     if abort_exit is not None:
-        right = (21, 22) if state == "CONFIRMED" else (21,) if stone or before else (4,)  # the record lost: UNSAFE (DESIGN 4)
-        wrong += [] if abort_exit in right else [f"abort: exit {abort_exit}, {right[0]} is right"]
+        right = (0, 21, 22) if state == "CONFIRMED" else (0, 21)  # 0: it had ended; the record lost: UNSAFE (DESIGN 4)
+        wrong += [] if abort_exit in right else [f"abort: exit {abort_exit}, {' or '.join(map(str, right))} is right"]
     return {
         "end": end,
         "state": state,

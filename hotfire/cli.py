@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from hotfire import __version__
-from hotfire.errors import BadInput, HotfireError, Refused
+from hotfire.errors import BadInput, Damaged, HotfireError, Refused
 from hotfire.words import Provider, Verdict
 
 PLUGINS = ("hotfire.plugin", "allure_pytest.plugin", "pytest_timeout")
@@ -37,6 +37,8 @@ class Errors(click.Group):
                 click.echo(line, err=True)
         except Refused as refused:
             click.echo(str(refused), err=True)
+            if isinstance(refused, Damaged):
+                raise SystemExit(Verdict.UNSAFE.exit_code) from None
         except click.UsageError as usage:
             click.echo(usage.format_message(), err=True)
         except HotfireError as error:
@@ -218,22 +220,40 @@ def judge(folder: Path) -> None:
 @stand_options
 @click.argument("workload", required=False)
 def abort(kubeconfig: str | None, kube_context: str | None, namespace: str | None, workload: str | None) -> None:
-    """Restore what a dead run left: finish its way back from the journal in the cluster. Safe to repeat."""
+    """Restore what a dead run left, from its journal in the cluster. Safe to repeat: exit 0 when there is nothing to do."""
     from hotfire.kube.client import Cluster
-    from hotfire.rollout.settle import abort as restore
+    from hotfire.rollout.takeover import abort as bring_back
 
+    space = _named(namespace)
+    ending = bring_back(Cluster.connect(kubeconfig, kube_context), space, workload, tell=click.echo)
+    raise SystemExit(ending.verdict.exit_code if ending else 0)
+
+
+@main.command()
+@stand_options
+@click.argument("workload", required=False)
+def resume(kubeconfig: str | None, kube_context: str | None, namespace: str | None, workload: str | None) -> None:
+    """Go on with a way back whose executor died, and prove it. Safe to repeat: exit 0 when there is nothing to do."""
+    from hotfire.kube.client import Cluster
+    from hotfire.rollout.takeover import resume as go_on
+
+    space = _named(namespace)
+    ending = go_on(Cluster.connect(kubeconfig, kube_context), space, workload, tell=click.echo)
+    raise SystemExit(ending.verdict.exit_code if ending else 0)
+
+
+def _named(namespace: str | None) -> str:
     if namespace is None:
         raise BadInput("--namespace: missing, the namespace of the dead run is expected")
-    ending = restore(Cluster.connect(kubeconfig, kube_context), namespace, workload, tell=click.echo)
-    raise SystemExit(ending.verdict.exit_code)
+    return namespace
 
 
 @main.command()
 @stand_options
 def status(kubeconfig: str | None, kube_context: str | None, namespace: str | None) -> None:
-    """Show the journals and Leases of hotfire in a namespace (or in all)."""
-    from hotfire.journal.journal import describe
+    """Show the journals of hotfire in a namespace (or in all), who is at them, and what the next command is."""
     from hotfire.kube.client import Cluster
+    from hotfire.rollout.status import describe
 
     for line in describe(Cluster.connect(kubeconfig, kube_context), namespace or ""):
         click.echo(line)

@@ -3,6 +3,7 @@
 HotfireError
 ├── BadInput        the user's file, flag or cluster is not fit for a run: exit 4, one line each, nothing changed
 ├── Refused         a run may not start or go on now (lock held, open journal): exit 4, says who and what to do
+│   └── Damaged     the journal of a run holds what is none: nobody knows the way back, UNSAFE where one was needed
 ├── Breach          observed is not expected: FAIL (also an AssertionError, so that pytest and Allure say "failed")
 ├── Unjudged        cannot be judged: INVALID, with a Reason
 ├── HarnessError    hotfire itself is broken: INVALID, blamed on the harness
@@ -29,6 +30,10 @@ class BadInput(HotfireError):
 
 class Refused(HotfireError):
     """The run may not start now; the text says who holds what since when, and what to do."""
+
+
+class Damaged(Refused):
+    """A journal with an entry that is none; the text shows it."""
 
 
 class Breach(HotfireError, AssertionError):

@@ -6,13 +6,13 @@ an emergency, wipes a Deployment's annotations (facts: faults 4.1).
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError
 
-from hotfire.errors import HarnessError, LeaseLost, Refused
+from hotfire.errors import Damaged, HarnessError, LeaseLost, Refused
 from hotfire.journal.entries import Asked, Entry, FaultBegun, FaultEnded, Strict
 from hotfire.kube.client import Cluster, Conflict, Object, Ref, Unreachable
 from hotfire.words import Mode, State, Verdict
@@ -92,6 +92,11 @@ class Journal:
         """A tombstone: the next run may begin."""
         return self.state.final and self.body.settled and not (self.state is State.RESTORED and self.body.why in GOES_ON)
 
+    @property
+    def untouched(self) -> bool:
+        """Nothing was changed: what undoes a change is durable before it, and nothing is there."""
+        return not self.body.entries
+
     def of_type(self, kind: type[E]) -> list[E]:
         """Its entries of one type, oldest first."""
         return [entry for entry in self.body.entries if isinstance(entry, kind)]
@@ -163,10 +168,10 @@ class Journal:
         """Keep the record's head hash where the record's author cannot rewrite it later."""
         self.write(anchors=(*self.body.anchors, head))
 
-    def conclude(self, verdict: Verdict | str) -> None:
-        """What the tombstone says of its run."""
+    def conclude(self, verdict: Verdict | str, **more: object) -> None:
+        """What the tombstone says of its run. more: changes in the same write."""
         good = self.body.images if self.state is State.RESTORED else self.body.last_known_good
-        self.write(last_verdict=str(verdict), last_known_good=good)
+        self.write(last_verdict=str(verdict), last_known_good=good, **more)
 
     def write(self, **changes: object) -> None:
         """One compare-and-swap. A lost acknowledgement is looked up, never guessed."""
@@ -202,7 +207,7 @@ def now() -> str:
 
 
 def parse(live: Object) -> Body:
-    """Raises Refused for a version that is not understood, and for an entry that is none: shown, never guessed."""
+    """Raises Refused for a version that is not understood, Damaged for an entry that is none: shown, never guessed."""
     text, name = live["data"]["journal"], live["metadata"]["name"]
     try:
         version = json.loads(text).get("version")
@@ -212,19 +217,26 @@ def parse(live: Object) -> Body:
     except ValidationError as error:
         wrong = error.errors()[0]
         place = ".".join(map(str, wrong["loc"]))
-        raise Refused(f"journal {name} is damaged at {place}: {wrong['msg']}, seen: {str(wrong['input'])[:200]}") from None
+        raise Damaged(f"journal {name} is damaged at {place}: {wrong['msg']}, seen: {str(wrong['input'])[:200]}") from None
     except (ValueError, AttributeError):
-        raise Refused(f"journal {name} is damaged: {text[:80]!r} is no journal") from None
+        raise Damaged(f"journal {name} is damaged: {text[:80]!r} is no journal") from None
 
 
 def _unended(before: Journal, workload: str) -> str:
     body = before.body
     if before.state is State.CONFIRMED:
-        return f"run {body.run} confirmed {workload} and was not settled since {body.since}: `hotfire abort` finishes it"
-    return (
-        f"run {body.run} left {workload} in {body.namespace} in state {before.state} since {body.since}: "
-        f"`hotfire abort --namespace {body.namespace}` restores what was there before it"
-    )
+        return f"run {body.run} confirmed {workload} and was not settled since {body.since}: {next_step(body)}"
+    return f"run {body.run} left {workload} in {body.namespace} in state {before.state} since {body.since}: {next_step(body)}"
+
+
+def next_step(body: Body) -> str:
+    """The command that brings a dead run to its end, in words."""
+    where = f"--namespace {body.namespace}"
+    if body.state is State.CONFIRMED:
+        return f"`hotfire settle {body.run} {where}` proves the new state and closes it"
+    if body.state is State.RESTORING:
+        return f"`hotfire resume {where}` goes on with its way back"
+    return f"`hotfire abort {where}` restores what was there before it"
 
 
 def _put(cluster: Cluster, namespace: str, name: str, data: Mapping[str, str]) -> Object:
@@ -241,36 +253,14 @@ def _put(cluster: Cluster, namespace: str, name: str, data: Mapping[str, str]) -
         raise LeaseLost(f"another run opens the journal {name}: {conflict}") from None
 
 
-def _lying(cluster: Cluster, namespace: str) -> Iterator[Object]:
+def lying(cluster: Cluster, namespace: str) -> Iterator[Object]:
+    """What lies in a namespace (or in all) as a journal, not read yet."""
     return (live for live in cluster.list("v1", "ConfigMap", namespace, labels=SELECT) if "journal" in (live.get("data") or {}))
-
-
-def journals(cluster: Cluster, namespace: str) -> Iterator[Journal]:
-    """Every journal that lies in a namespace. Raises Refused for one that is not understood."""
-    return (Journal(cluster, live, parse(live)) for live in _lying(cluster, namespace))
 
 
 def away(cluster: Cluster, namespace: str) -> Iterator[Journal]:
     """Journals about a namespace that lie elsewhere. Those of others are not read: what they hold is not our business."""
-    for live in _lying(cluster, ""):
+    for live in lying(cluster, ""):
         meta = live["metadata"]
         if meta["namespace"] != namespace and meta["name"].startswith(f"hotfire-{namespace}-"):
             yield Journal(cluster, live, parse(live))
-
-
-def describe(cluster: Cluster, namespace: str) -> Sequence[str]:
-    """One line for each journal, for `hotfire status`."""
-    lines = []
-    for live in _lying(cluster, namespace):
-        try:
-            one = Journal(cluster, live, parse(live))
-        except Refused as refused:
-            lines.append(f"{live['metadata']['namespace']}  {refused}  NOT UNDERSTOOD")
-            continue
-        body = one.body
-        why = f", {body.why}" if body.why else ""
-        left = "" if one.ended else "  NOT ENDED"
-        verdict = body.last_verdict or "none"
-        workloads = ", ".join(body.workloads)
-        lines.append(f"{body.namespace}  {workloads}  {body.state} since {body.since} (run {body.run}{why})  {verdict}{left}")
-    return lines or ["no journal of hotfire there"]

@@ -88,6 +88,12 @@ class Lease:
         lease._thread.start()
         return lease
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def guard(self) -> None:
         """To be called before every mutation: raises LeaseLost unless this run may still write, NotRenewed if it may again."""
         if self._lost:
@@ -192,6 +198,17 @@ def holder_of(cluster: Cluster, home: str, workload: str, namespace: str = "") -
     return str(live["spec"].get("holderIdentity") or "") if live else ""
 
 
+def busy(ref: Ref, workload: str, live: Object) -> str:
+    """Who holds the Lease, since when, and what can be done."""
+    spec = live["spec"]
+    since = spec.get("acquireTime", "unknown")
+    return (
+        f"{workload} in {ref.namespace} is held by run {spec.get('holderIdentity')} since {since}: "
+        f"wait for it (--wait 10m), or, if it is dead, `hotfire abort --namespace {ref.namespace}` takes over when its Lease "
+        f"of {spec.get('leaseDurationSeconds')} s has run out"
+    )
+
+
 def _take(cluster: Cluster, ref: Ref, workload: str, run: str, length_s: float, wait_s: float) -> tuple[Object, float]:
     """The Lease, ours, and the moment from which it counts."""
     began = unchanged_since = time.monotonic()
@@ -217,12 +234,8 @@ def _take(cluster: Cluster, ref: Ref, workload: str, run: str, length_s: float, 
                 raise
             seen = ""
             holder = ""
-        if holder and now - began >= wait_s:
-            since = spec.get("acquireTime", "unknown")
-            raise Refused(
-                f"{workload} in {ref.namespace} is held by run {holder} since {since}: wait for it (--wait 10m), or, if it "
-                f"is dead, `hotfire abort --namespace {ref.namespace}` takes over when its Lease of {theirs:g} s has run out"
-            )
+        if live and holder and now - began >= wait_s:
+            raise Refused(busy(ref, workload, live))
         pause(min(0.5, length_s / 6))
 
 

@@ -96,6 +96,11 @@ def fetch(journal: Journal) -> Stored:
     return Stored(objects, [Ref(*item) for item in document["absent"]], rested, key)
 
 
+def owed(journal: Journal) -> Stored:
+    """What has to be put back: nothing for a run that changed nothing, whatever became of it since."""
+    return fetch(journal) if journal.body.parts and not journal.untouched else Stored([])
+
+
 def drop(journal: Journal) -> None:
     """Remove the snapshot of a run that has ended; the tombstone stays."""
     for obj in beside(journal.cluster, journal):

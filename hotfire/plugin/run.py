@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from hotfire import __version__
 from hotfire.check import plan
-from hotfire.errors import BadInput, Breach, HarnessError, HotfireError
+from hotfire.errors import BadInput, Breach, HarnessError, HotfireError, Refused
 from hotfire.gates.certified import objections
 from hotfire.gates.decision import Ending, decide, verdict
 from hotfire.journal.journal import Journal
@@ -123,7 +123,7 @@ class Run:
         run = cls(located, user.cluster, redactor, name, folder, tell)
         try:
             run._rollout = Rollout.open(
-                user.cluster, located, stand.namespace, name, emit=run.emit, wait_s=wait_s, home=home_of(located)
+                user.cluster, located, stand.namespace, name, emit=run.emit, wait_s=wait_s, home=home_of(located), tell=tell
             )
         except BaseException:
             folder.rmdir()
@@ -270,7 +270,7 @@ class Run:
         """First of all: a pipeline that stops a run gives it seconds, a way back may take minutes."""
         try:
             self.rollout.hand_over(why)
-        except HarnessError as error:  # its Lease will say it, at the latest
+        except (HarnessError, Refused) as error:  # its Lease will say it, at the latest
             self.emit(Told(line=f"could not hand over: {error}"))
 
     def _ask_by_url(self) -> str:

@@ -29,6 +29,7 @@ from hotfire.rollout.proof import applicable
 from hotfire.rollout.restore import anchor_name
 from hotfire.rollout.settle import Ending, Executor, InProcess, Probe, Settling
 from hotfire.rollout.snapshot import Snapshot, take
+from hotfire.rollout.takeover import make_way
 from hotfire.scenario.images import containers
 from hotfire.scenario.lint import most_s
 from hotfire.scenario.model import Located, Scenario
@@ -58,6 +59,7 @@ class Rollout:
         emit: Callable[[Event], None],
         wait_s: float = 0,
         home: str = "",
+        tell: Callable[[str], None] = lambda line: None,
     ) -> "Rollout":
         """Take the Leases and open the journal; emits nothing. home: where they lie, the namespace itself by default.
 
@@ -66,6 +68,7 @@ class Rollout:
         """
         scenario, home = located.scenario, home or namespace
         workloads = [serves.workload for serves in scenario.candidate.serves]
+        wait_s = make_way(cluster, home, workloads, namespace, run, wait_s, tell)
         lease = Lease.take(cluster, home, workloads, run, scenario.lock.lease, wait_s=wait_s, namespace=namespace)
         try:
             if scenario.mode is not Mode.PROMOTE and (there := occupied(cluster, located, namespace)):

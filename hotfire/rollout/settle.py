@@ -1,7 +1,7 @@
 """The end of every run: exactly old, exactly new, or (certify) absent; by whichever process, from the journal alone.
 
 The commit point is one compare-and-swap to CONFIRMED. Before it the only legal end is the old state, after it the new one.
-Who restores is the executor's business; here it is this process. A run that died leaves a journal that `abort` finishes.
+Who restores is the executor's business; here it is this process. A run that died leaves a journal that takeover.py finishes.
 """
 
 import time
@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, TypeVar
 
-from hotfire.errors import BadInput, HarnessError, LeaseLost
-from hotfire.journal.journal import GOES_ON, SELECT, Journal, away, journals
-from hotfire.journal.lease import API as LEASES
-from hotfire.journal.lease import Lease, NotRenewed
-from hotfire.journal.store import Stored, drop, fetch
-from hotfire.kube.client import ApiError, Cluster, Conflict, Forbidden, Object, Ref
+from hotfire.errors import HarnessError, LeaseLost, Refused
+from hotfire.journal.journal import GOES_ON, Journal
+from hotfire.journal.lease import NotRenewed
+from hotfire.journal.store import Stored, drop, owed
+from hotfire.kube.client import ApiError, Conflict, Object, Ref
 from hotfire.kube.wait import pause, shielded
 from hotfire.record.events import Changed, Event, Proved, Told
 from hotfire.record.events import Restored as RestoredEvent
@@ -34,6 +33,10 @@ T = TypeVar("T")
 PATIENCE = 2.0  # x rollback.within: beyond the declared time it is late, which its own point says, but still worth finishing
 LEAST_S = 20.0
 LONGEST = 200  # characters of a point's evidence in the journal
+UNTOUCHED = dict.fromkeys(
+    ("target", "landed", "population", "closure", "function", "traffic", "stability", "devices", "durability"),
+    "nothing had been changed",  # so that what serves is as good or as bad as it was, and whoever changed it since may have
+)
 
 
 @dataclass(frozen=True)
@@ -147,13 +150,13 @@ class Settling:
                 if self.journal.state is State.CONFIRMED:
                     return self._finish_confirmed()
                 return self._roll_back(why)
-            except (HarnessError, LeaseLost) as error:
+            except (HarnessError, Refused) as error:
                 return self._lost(error)
 
     def _catch_up(self) -> None:
         """An armed run's journal may have been moved on by the watchdog meanwhile."""
         if self.journal.body.watchdog:
-            with suppress(HarnessError):  # whatever it is, the next write says it
+            with suppress(HarnessError, Refused):  # whatever it is, the next write says it
                 self.journal.reread()
 
     @property
@@ -205,8 +208,8 @@ class Settling:
         began = time.monotonic()
         left = self._left(began)
         scene = patiently(self._old_scene, left)
-        if not self.journal.body.entries:
-            scene.reasons = {**scene.reasons, **_untouched(bool(self.journal.body.parts))}
+        if self.journal.untouched:
+            scene.reasons = {**scene.reasons, **UNTOUCHED}
         self.executor.restore(Restore(self.journal, scene.stored, self.guard), left)
         proofs = self._prove(scene, proof.RESTORED, left)
         restored = time.monotonic() - began
@@ -253,8 +256,7 @@ class Settling:
             self.emit(Proved(point=point, result=one.result, evidence=one.evidence, data=one.data))
 
     def _old_scene(self) -> Scene:
-        stored = fetch(self.journal) if self.journal.body.parts else Stored([])
-        return Scene.of_old(self.journal, stored, self.probe, self.guard)
+        return Scene.of_old(self.journal, owed(self.journal), self.probe, self.guard)
 
     def _new_scene(self) -> Scene:
         """What the candidate's manifests put there, as it is live now."""
@@ -298,7 +300,7 @@ class Settling:
         """Into the record: what another has moved the journal to."""
         self.emit(Changed(state=self.journal.state, by=self.journal.body.by, why=self.journal.body.why))
 
-    def _lost(self, error: HarnessError) -> Ending:
+    def _lost(self, error: HarnessError | Refused) -> Ending:
         """Nothing more is known than what the journal says, if it still says anything."""
         problem = f"{type(error).__name__}: {error}"
         if isinstance(error, LeaseLost) and (seen := self.executor.tombstone(self.journal, self._left(time.monotonic()))):
@@ -309,7 +311,7 @@ class Settling:
         self.emit(Told(line=f"the end is not proven: {problem}"))
         try:
             self.journal.reread()
-        except HarnessError as also:
+        except (HarnessError, Refused) as also:
             problem = f"{problem}; the journal cannot be read: {also}"
         return Ending(self.journal.state, problems=(problem,))
 
@@ -322,74 +324,6 @@ def _until(deadline: float) -> float:
 def _workload(name: str, namespace: str) -> Ref:
     kind, _, plain = name.partition("/")
     return Ref("apps/v1", {"deployment": "Deployment", "statefulset": "StatefulSet"}[kind], namespace, plain)
-
-
-def _untouched(snapshot: bool) -> dict[str, str]:
-    """A journal without an entry: nothing was written, so what serves is as good or as bad as it was."""
-    points = ["target", "landed", "population", "function", "traffic", "stability", "devices"]
-    points += [] if snapshot else ["closure", "durability"]
-    return dict.fromkeys(points, "nothing had been changed")
-
-
-def abort(
-    cluster: Cluster,
-    namespace: str,
-    workload: str | None = None,
-    *,
-    tell: Callable[[str], None],
-) -> Ending:
-    """Finish what dead runs left in a namespace, from their journals. Safe to repeat: then it says how they ended.
-
-    Raises BadInput when there is no journal, Refused while a living run holds the Lease.
-    """
-    found = [one for one in _near_and_far(cluster, namespace) if one.body.namespace == namespace]
-    found = [one for one in found if workload is None or workload in one.body.workloads]
-    if all(one.ended for one in found):
-        _free(cluster, namespace, tell)
-    if not found:
-        raise BadInput(f"--namespace {namespace}: no journal of hotfire is about {workload or 'anything'} there")
-    return min((_abort(one, tell) for one in found), key=lambda ending: ending.safe)
-
-
-def _free(cluster: Cluster, namespace: str, tell: Callable[[str], None]) -> None:
-    """A run that died before its journal was there, or after its tombstone was, still holds its Leases: free them."""
-    for live in cluster.list(LEASES, "Lease", namespace, labels=SELECT):
-        name, holder = live["metadata"]["name"], live["spec"].get("holderIdentity")
-        if holder and name.startswith("hotfire-"):  # a watchdog's own is none of a workload
-            workload = name.removeprefix("hotfire-").replace("-", "/", 1)
-            length = float(live["spec"].get("leaseDurationSeconds") or 30)
-            Lease.take(cluster, namespace, [workload], f"abort-{holder}", length, wait_s=2 * length).release()
-            tell(f"run {holder} died without a journal that has to be finished: its Lease on {workload} is free again")
-
-
-def _near_and_far(cluster: Cluster, namespace: str) -> list[Journal]:
-    """Journals in the namespace; where there is none, those elsewhere that may be read: a created namespace has its away."""
-    if near := list(journals(cluster, namespace)):
-        return near
-    try:
-        return list(away(cluster, namespace))
-    except Forbidden:
-        return []
-
-
-def _abort(journal: Journal, tell: Callable[[str], None]) -> Ending:
-    body = journal.body
-    if journal.ended:
-        tell(f"run {body.run} on {', '.join(body.workloads)} ended {body.state} at {body.since}: nothing to do")
-        return Ending(journal.state, {"residue": proof.proven("the journal is a tombstone")})
-    tell(f"run {body.run} left {', '.join(body.workloads)} {body.state} since {body.since}: taking over")
-    lease = Lease.take(
-        cluster := journal.cluster, journal.ref.namespace, body.workloads, f"abort-{body.run}", body.lease_s,
-        wait_s=2 * body.lease_s + (PATIENCE * body.within_s if body.watchdog else 0), namespace=body.namespace,
-    )  # fmt: skip
-    try:
-        journal = Journal(cluster, journal.live, body)
-        journal.reread()
-        if journal.ended and journal.body.run == body.run:  # its watchdog was faster
-            return _abort(journal, tell)
-        return finish(journal, lease.guard, tell, "abort", "abort")
-    finally:
-        lease.release()
 
 
 def finish(journal: Journal, guard: Callable[[], None], tell: Callable[[str], None], by: str, why: str) -> Ending:
@@ -406,6 +340,5 @@ def finish(journal: Journal, guard: Callable[[], None], tell: Callable[[str], No
     ending = settling.settle(Decision.ROLL_BACK, why)
     if ending.safe or ending.state is State.CONFIRMED:  # confirmed, its record lost: nothing more can be found out
         drop(journal)
-        journal.write(settled=True)
-        journal.conclude(ending.verdict)
+        journal.conclude(ending.verdict, settled=True)
     return ending

@@ -17,7 +17,7 @@ from functools import partial
 from hotfire.errors import BadInput, HotfireError, Interrupted, LeaseLost, Refused
 from hotfire.journal.journal import Journal, parse
 from hotfire.journal.lease import API, Lease, NotRenewed, Sight, refs_of
-from hotfire.journal.store import Stored, fetch
+from hotfire.journal.store import fetch, owed
 from hotfire.kube.client import ApiError, Cluster, NotFound, Ref
 from hotfire.kube.wait import interrupt, pause
 from hotfire.rollout.restore import Restore
@@ -93,7 +93,7 @@ class Watchdog:
         if why:
             journal.move(State.RESTORING, by=self.name, why=why)
             self.tell(f"RESTORING ({journal.body.n}): {why}")
-        back = Restore(journal, fetch(journal) if journal.body.parts else Stored([]), self.own.guard)
+        back = Restore(journal, owed(journal), self.own.guard)
         InProcess().restore(back, partial(_left, time.monotonic() + max(20.0, BACKS * journal.body.within_s)))
         journal.write(done=journal.body.n)
         self.tell("everything is written back")

@@ -8,9 +8,10 @@ import pytest
 from hotfire.kube.client import Cluster
 from hotfire.kube.wait import forget_interrupt
 from tests.control_plane import ControlPlane, share
+from tests.dead_run import scene
 from tests.planted_run import ground
 
-__all__ = ("ground",)
+__all__ = ("ground", "scene")
 
 
 def pytest_configure(config: pytest.Config) -> None:

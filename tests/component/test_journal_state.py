@@ -7,11 +7,12 @@ import pytest
 
 from hotfire.errors import HarnessError, LeaseLost, Refused
 from hotfire.journal.entries import DeleteAdded, FaultBegun, FaultEnded, PutBack
-from hotfire.journal.journal import NEXT, Body, Journal, describe, name_for
+from hotfire.journal.journal import NEXT, Body, Journal, name_for
 from hotfire.journal.lease import Lease, holder_of
 from hotfire.journal.store import Stored, beside, drop, fetch, fingerprint, keep, new_key
 from hotfire.kube.client import Cluster, Ref
 from hotfire.kube.wait import pause
+from hotfire.rollout.status import describe
 from hotfire.words import Mode, State, Verdict
 
 LLAMA = "deployment/llama"
@@ -86,7 +87,7 @@ def test_a_journal_that_is_not_understood_is_refused_and_shown(cluster, namespac
 
 def test_an_unfinished_run_refuses_the_next_and_says_what_to_do(cluster, namespace):
     opened(cluster, namespace, "run-a").move(State.ARMED, by="run-a")
-    with pytest.raises(Refused, match=r"run run-a left deployment/llama .* ARMED .*hotfire abort"):
+    with pytest.raises(Refused, match=r"run run-a left deployment/llama .* ARMED .*hotfire abort --namespace"):
         opened(cluster, namespace, "run-b")
 
 
@@ -102,7 +103,7 @@ def test_a_tombstone_lets_the_next_run_in_and_keeps_the_last_known_good(cluster,
 def test_confirmed_but_not_settled_is_not_ended(cluster, namespace):
     journal = opened(cluster, namespace, "run-a")
     journal.write(state=State.CONFIRMED)
-    with pytest.raises(Refused, match="was not settled"):
+    with pytest.raises(Refused, match=r"was not settled .*hotfire settle run-a --namespace"):
         opened(cluster, namespace, "run-b")
 
 

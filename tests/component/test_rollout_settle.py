@@ -6,7 +6,7 @@ import pytest
 
 from hotfire.errors import BadInput, Interrupted, LeaseLost, Refused
 from hotfire.journal.entries import DeleteAdded
-from hotfire.journal.journal import Body, Journal, describe
+from hotfire.journal.journal import Body, Journal
 from hotfire.journal.lease import Lease, holder_of
 from hotfire.journal.store import Stored, keep
 from hotfire.kube.client import Object, Ref
@@ -14,7 +14,9 @@ from hotfire.kube.wait import check_interrupt, forget_interrupt, interrupt
 from hotfire.record.events import Changed, Proved, Restored
 from hotfire.rollout.probes import RUN_LABEL
 from hotfire.rollout.rollout import Rollout
-from hotfire.rollout.settle import Settling, abort
+from hotfire.rollout.settle import Settling
+from hotfire.rollout.status import describe
+from hotfire.rollout.takeover import abort, known
 from hotfire.scenario.loader import load
 from hotfire.words import Decision, Mode, Proof, State, Verdict
 
@@ -181,12 +183,14 @@ def test_abort_finishes_a_dead_run_and_a_second_abort_only_says_so(settling, clu
     told: list[str] = []
     ending = abort(cluster, namespace, tell=told.append)
     assert (ending.verdict, ending.unproven) == (Verdict.INCONCLUSIVE, []) and batch(settling) == "8"
-    assert abort(cluster, namespace, LLAMA, tell=told.append).verdict is Verdict.INCONCLUSIVE and "nothing to do" in told[-1]
+    assert abort(cluster, namespace, LLAMA, tell=told.append) is None and "nothing to do" in told[-1]
 
 
-def test_abort_where_there_is_no_journal_is_bad_input(cluster, namespace):
-    with pytest.raises(BadInput, match="no journal of hotfire"):
-        abort(cluster, namespace, tell=lambda line: None)
+def test_abort_where_there_never_was_a_run_has_nothing_to_do(cluster, namespace):
+    told: list[str] = []
+    assert abort(cluster, namespace, tell=told.append) is None and "nothing to do" in told[-1]
+    with pytest.raises(BadInput, match="nowhere: not there"):
+        abort(cluster, "nowhere", tell=told.append)
 
 
 def test_a_run_that_died_between_its_end_and_its_tombstone_only_needs_tidying_up(settling, cluster, namespace):
@@ -200,8 +204,8 @@ def test_a_run_that_died_between_its_end_and_its_tombstone_only_needs_tidying_up
 def test_abort_frees_the_lease_of_a_run_that_died_before_its_journal(cluster, namespace):
     dead = Lease.take(cluster, namespace, [LLAMA], "run-a", 1)
     dead._stop.set()  # as SIGKILL leaves it: held, never renewed, never released
-    with pytest.raises(BadInput, match="no journal"):
-        abort(cluster, namespace, tell=lambda line: None)
+    told: list[str] = []
+    assert abort(cluster, namespace, tell=told.append) is None and "run run-a died without a journal" in told[0]
     assert holder_of(cluster, namespace, LLAMA) == ""
 
 
@@ -218,6 +222,4 @@ def test_the_journal_of_a_created_namespace_lies_at_home(cluster, namespace, loc
 
 
 def abort_finds(cluster, namespace: str) -> str:
-    from hotfire.rollout.settle import _near_and_far
-
-    return next(one.body.run for one in _near_and_far(cluster, namespace) if one.body.namespace == namespace)
+    return known(cluster, namespace)[0][0].body.run

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hotfire.journal.entries import DeleteAdded
 from hotfire.journal.journal import Body, Journal
 from hotfire.journal.lease import Lease, holder_of
 from hotfire.kube.client import Cluster, Object, Ref
@@ -193,11 +194,25 @@ def test_a_run_waits_for_the_workload_when_it_is_told_to(ground: Ground, held: L
 
 def test_a_run_that_did_not_end_keeps_the_next_one_out(ground: Ground) -> None:
     body = Body(run="run-a", namespace=ground.namespace, mode=Mode.CERTIFY, workloads=(WORKLOAD,), soak_s=0, within_s=9)
-    before = Journal.open(ground.cluster, ground.namespace, body).live
+    journal = Journal.open(ground.cluster, ground.namespace, body)
+    journal.record(DeleteAdded.of(Ref("v1", "Service", ground.namespace, "tiny")))
+    before = journal.live
     ground.plant(planted_suite())
     refused(ground, ground.run(), "run run-a left deployment/tiny", "hotfire abort --namespace")
     assert ground.journal is not None and ground.journal.live == before
     assert holder_of(ground.cluster, ground.namespace, WORKLOAD) == "" and ground.reports == []
+
+
+def test_a_run_that_died_before_it_changed_anything_is_closed_by_the_next(ground: Ground) -> None:
+    """As SIGKILL leaves it: a journal, a Lease that nobody renews, and nothing else."""
+    body = Body(run="run-a", namespace=ground.namespace, mode=Mode.CERTIFY, workloads=(WORKLOAD,), lease_s=1, soak_s=0)
+    Journal.open(ground.cluster, ground.namespace, body)
+    Lease.take(ground.cluster, ground.namespace, [WORKLOAD], "run-a", 1)._stop.set()
+    ground.plant(planted_suite())
+    refused(ground, ground.run(), f"{WORKLOAD} in {ground.namespace} is held by run run-a since")
+    ended = ground.run("--hotfire-wait", "20s")
+    assert "run run-a died OPEN and had changed nothing: closing its journal" in ended.output
+    assert ended.decided[0] == "CONFIRM" and ground.ended_well
 
 
 def test_an_api_server_that_is_away_is_one_line(ground: Ground, tmp_path: Path) -> None:

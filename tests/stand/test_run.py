@@ -257,7 +257,8 @@ def test_a_killed_run_refuses_the_next_until_abort_restores(place: Place, new) -
     assert refused.code == 4 and "hotfire abort" in refused.output and "Traceback" not in refused.output
     aborted = hotfire(place, "abort")
     assert aborted.returncode == 21, aborted.stdout + aborted.stderr
-    assert place.serving() == before and "nothing to do" in hotfire(place, "abort").stdout
+    again = hotfire(place, "resume")
+    assert place.serving() == before and "nothing to do" in again.stdout and again.returncode == 0
 
 
 def test_an_inference_and_an_embedding_api_roll_out_together(place: Place, new, tiny: str) -> None:

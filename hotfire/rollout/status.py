@@ -1,0 +1,53 @@
+"""`hotfire status`: what each journal says, who is at it now, and what the next command is. One look, nothing is written."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from hotfire.errors import Refused
+from hotfire.journal.journal import Journal, lying, next_step, parse
+from hotfire.journal.lease import refs_of
+from hotfire.kube.client import Cluster, Object
+from hotfire.rollout.watchdog import lease_ref
+from hotfire.words import State
+
+
+def describe(cluster: Cluster, namespace: str) -> Sequence[str]:
+    """One line for each journal in a namespace, or in all."""
+    lines = []
+    for live in lying(cluster, namespace):
+        try:
+            lines.append(_line(Journal(cluster, live, parse(live))))
+        except Refused as refused:
+            lines.append(f"{live['metadata']['namespace']}  {refused}  NOT UNDERSTOOD")
+    return lines or ["no journal of hotfire there"]
+
+
+def _line(journal: Journal) -> str:
+    body = journal.body
+    why = f", {body.why}" if body.why else ""
+    said = f"{body.namespace}  {', '.join(body.workloads)}  {body.state} since {body.since} (run {body.run}{why})"
+    said += f"  {body.last_verdict or 'none'}"
+    return said if journal.ended else f"{said}  NOT ENDED: {_next(journal)}"
+
+
+def _next(journal: Journal) -> str:
+    """By the time of the last renewal: good enough to tell people, whoever acts reads the Lease for 4T/3 first."""
+    body, home = journal.body, journal.ref.namespace
+    held = [live for ref in refs_of(home, body.workloads, body.namespace) if (live := journal.cluster.find(ref))]
+    watch = journal.cluster.find(lease_ref(home, journal.ref.name)) if body.watchdog else None
+    now = journal.cluster.server_time()
+    holders = [one["spec"]["holderIdentity"] for one in held if _renewed(one, now)]
+    if watch is not None and _renewed(watch, now) and (not holders or body.state is State.RESTORING):
+        return f"the watchdog {watch['spec']['holderIdentity']} is at it: wait for it"
+    if holders:
+        return f"{holders[0]} is at it: wait for it"
+    wait = ", or the next run with --wait closes it: nothing had been changed" if journal.untouched else ""
+    return f"nobody is at it: {next_step(body)}{wait}"
+
+
+def _renewed(lease: Object, now: datetime) -> bool:
+    spec = lease["spec"]
+    if not spec.get("holderIdentity"):
+        return False
+    age = (now - datetime.fromisoformat(spec["renewTime"])).total_seconds()
+    return age <= 4 / 3 * float(spec["leaseDurationSeconds"]) + 1  # the server's clock is rounded down to a second
