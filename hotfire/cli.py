@@ -250,6 +250,22 @@ def _named(namespace: str | None) -> str:
 
 @main.command()
 @stand_options
+@click.option("--older-than", default="1h", show_default=True, metavar="DURATION", help="leave alone what is younger")
+def sweep(kubeconfig: str | None, kube_context: str | None, namespace: str | None, older_than: str) -> None:
+    """Remove what ended or dead runs left in a namespace (or in all). Exit 0, and 22 when something could not be removed."""
+    from hotfire.kube.client import Cluster
+    from hotfire.rollout.sweep import sweep as clear
+    from hotfire.scenario.units import duration_of
+
+    older_s = duration_of("--older-than", older_than)
+    left = clear(Cluster.connect(kubeconfig, kube_context), namespace or "", older_s, tell=click.echo)
+    for line in left:
+        click.echo(line, err=True)
+    raise SystemExit(Verdict.UNSAFE.exit_code if left else 0)
+
+
+@main.command()
+@stand_options
 def status(kubeconfig: str | None, kube_context: str | None, namespace: str | None) -> None:
     """Show the journals of hotfire in a namespace (or in all), who is at them, and what the next command is."""
     from hotfire.kube.client import Cluster

@@ -113,6 +113,15 @@ def terminating(pod: Object) -> bool:
     return "deletionTimestamp" in pod["metadata"]
 
 
+def leaving(obj: Object) -> str:
+    """`being deleted since …`, with the finalizers that hold it; empty while nobody asked for its end."""
+    meta = obj["metadata"]
+    if not terminating(obj):
+        return ""
+    held = meta.get("finalizers")
+    return f"being deleted since {meta['deletionTimestamp']}" + (f", held by the finalizer {', '.join(held)}" if held else "")
+
+
 def owned_by(pod: Object, owner: Object) -> bool:
     """Whether that very object (UID) is the pod's controller."""
     uid = owner["metadata"]["uid"]

@@ -5,7 +5,6 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -36,7 +35,7 @@ from hotfire.scenario.images import DIGEST, with_images
 from hotfire.scenario.lint import lint
 from hotfire.scenario.loader import load
 from hotfire.scenario.model import Located, PullSecret, Serves
-from hotfire.scenario.units import parse_duration
+from hotfire.scenario.units import duration_of
 from hotfire.stand.kubeconfig import UserStand, resolve
 from hotfire.words import Decision, Gate, Mode, Verdict
 
@@ -112,7 +111,7 @@ class Run:
         certified(located, digest)
         if lines := unarmed(located):
             raise BadInput(*lines)
-        wait_s = _duration("--wait", wait)
+        wait_s = duration_of("--wait", wait)
         user = resolve(kubeconfig or _beside(located, stand.kubeconfig), context or stand.context, stand.namespace,
                        create=stand.create)  # fmt: skip
         _permitted(user, located)
@@ -436,9 +435,3 @@ def _folder(reports: Path, name: str) -> Path:
 def _beside(located: Located, kubeconfig: str | None) -> str | None:
     """A path in a scenario is relative to its file."""
     return None if kubeconfig is None else str(located.folder / Path(kubeconfig).expanduser())
-
-
-def _duration(option: str, text: str) -> float:
-    with suppress(ValueError):
-        return parse_duration(text)
-    raise BadInput(f"{option} {text!r}: no duration, a number with a unit is expected, such as 30s or 15m")

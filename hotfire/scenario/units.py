@@ -14,6 +14,8 @@ import durationpy
 from pydantic import BeforeValidator, GetJsonSchemaHandler, ValidationInfo, WithJsonSchema
 from pydantic_core import core_schema
 
+from hotfire.errors import BadInput
+
 _N = r"\d+(?:\.\d+)?"
 _DURATION = rf"(?=\d)(?:{_N}d)?(?:{_N}h)?(?:{_N}m)?(?:{_N}s)?(?:{_N}ms)?"
 _SHARE = r"\d+(?:\.\d+)?%"
@@ -31,6 +33,14 @@ def parse_duration(text: object) -> float:
     if not isinstance(text, str) or not re.fullmatch(_DURATION, text):
         raise ValueError(f"{_shown(text)} is not a duration, a number with a unit is expected, such as 350ms, 30s, 2m, 1h")
     return float(durationpy.from_str(text).total_seconds())
+
+
+def duration_of(option: str, text: str) -> float:
+    """Of a command's option. Raises BadInput."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise BadInput(f"{option}: {error}") from None
 
 
 def parse_share(text: object) -> float:

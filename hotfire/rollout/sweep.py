@@ -1,0 +1,184 @@
+"""`hotfire sweep`: what runs that ended or died left behind, found by label, anchor and UID; never what a live run may need.
+
+A run whose journal has not ended is none of it: its objects go on its way back (`abort`, `resume`). Claims are never deleted,
+a namespace only if its journal says that this run made this very one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from hotfire.errors import Refused
+from hotfire.journal.entries import DeleteNamespace
+from hotfire.journal.journal import SELECT, Journal, away, lying, next_step, parse
+from hotfire.journal.lease import API, Lease, refs_of
+from hotfire.journal.store import beside
+from hotfire.kube.client import ApiError, Cluster, Forbidden, NotFound, Object, Ref, UnknownKind
+from hotfire.kube.pods import leaving, stamp
+from hotfire.rollout.job import WATCHES
+from hotfire.rollout.probes import RUN_LABEL
+from hotfire.rollout.restore import SWEPT, anchor_name, is_ours
+from hotfire.rollout.watchdog import lease_ref
+from hotfire.words import State
+
+Tell = Callable[[str], None]
+
+
+def sweep(cluster: Cluster, namespace: str, older_s: float, *, tell: Tell) -> list[str]:
+    """Remove it, in a namespace or (empty) in all, and tell each thing; a line for each that could not be removed.
+
+    older_s: seconds since it was made; what is younger stays. Raises Refused for a journal that cannot be read (Damaged where
+    it is none): nobody knows then what may go.
+    """
+    journals = _journals(cluster, namespace)
+    found = _Sweep(cluster, namespace, older_s, tell, cluster.server_time(), [one for one in journals if not one.ended])
+    found.leases()
+    found.labelled()
+    found.watchdogs()
+    for journal in journals:
+        if journal.ended:
+            found.of_tombstone(journal)
+    for run, why in found.spared.items():
+        tell(f"run {run} {why}: nothing of it is touched")
+    if not found.swept and not found.failed:
+        tell(f"{namespace or 'every namespace'}: nothing to do")
+    return found.failed
+
+
+def _journals(cluster: Cluster, namespace: str) -> list[Journal]:
+    """Those that lie there, and of a namespace that a run made those elsewhere."""
+    near = [Journal(cluster, live, parse(live)) for live in lying(cluster, namespace)]
+    if not namespace:
+        return near
+    try:
+        live = cluster.find(Ref("v1", "Namespace", "", namespace)) or {"metadata": {}}
+    except Forbidden as error:
+        if near:  # they lie where their runs went, but for a namespace that a run made
+            return near
+        raise Refused(f"namespace {namespace}: {error.message}: whether a run made it must be known before a sweep") from None
+    made = RUN_LABEL in (live["metadata"].get("labels") or {})
+    return [*near, *(away(cluster, namespace) if made else ())]
+
+
+@dataclass
+class _Sweep:
+    """One sweep. unended: journals of runs that nothing is taken from; busy: holders of Leases, not known to be dead."""
+
+    cluster: Cluster
+    namespace: str
+    older_s: float
+    tell: Tell
+    now: datetime
+    unended: list[Journal]
+    busy: set[str] = field(default_factory=set)
+    spared: dict[str, str] = field(default_factory=dict)
+    swept: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def leases(self) -> None:
+        """Of runs that died before their journal was there or after it had ended; and those of watchdogs of ended runs."""
+        needed = {ref for one in self.unended for ref in _leases_of(one)}
+        for live in self._list(API, "Lease", SELECT):
+            ref, spec = Ref.of(live), live["spec"]
+            holder = str(spec.get("holderIdentity") or "")
+            old = self._age(spec.get("renewTime") or live["metadata"]["creationTimestamp"]) >= self.older_s
+            if ref in needed:
+                continue
+            if ref.name.startswith("watchdog-"):
+                if old:
+                    self._delete(live, "of a watchdog")
+            elif holder:
+                self.busy |= set() if old and self._freed(ref, holder, float(spec["leaseDurationSeconds"])) else {holder}
+
+    def _freed(self, ref: Ref, holder: str, length_s: float) -> bool:
+        """Whether it was nobody's: read unchanged for 4T/3, like every takeover."""
+        try:
+            Lease.take_named(self.cluster, {ref: ref.name}, f"sweep-{holder}", length_s, wait_s=2 * length_s).release()
+        except Refused:
+            return False
+        self._say(f"freed {ref} in {ref.namespace}, held by run {holder}, which died without a journal that has to be finished")
+        return True
+
+    def labelled(self) -> None:
+        """What carries a run's label and belongs to its anchor; a label alone may have been copied by anybody."""
+        found = [obj for api_version, kind in SWEPT for obj in self._list(api_version, kind, RUN_LABEL)]
+        for obj in sorted(found, key=_is_anchor):  # anchors last: what belongs to them is said one by one
+            run = obj["metadata"]["labels"][RUN_LABEL]
+            if (_is_anchor(obj) or _anchored(obj, run)) and self._over(run) and self._old(obj):
+                self._delete(obj, f"of run {run}")
+
+    def watchdogs(self) -> None:
+        """Jobs that could never run, or whose run has ended without them."""
+        for live in self._list("batch/v1", "Job", f"{SELECT},{WATCHES}"):
+            run = live["metadata"]["labels"][WATCHES]
+            if self._over(run) and self._old(live):
+                self._delete(live, f"of run {run}")
+
+    def of_tombstone(self, journal: Journal) -> None:
+        """Snapshots that nobody needs any more, and a namespace that this run made."""
+        for obj in beside(self.cluster, journal):
+            if self._old(obj):
+                self._delete(obj, f"of run {journal.body.run}")
+        if journal.state is State.CONFIRMED and journal.body.keep:
+            return
+        for entry in journal.of_type(DeleteNamespace):
+            live = self.cluster.find(Ref("v1", "Namespace", "", entry.name))
+            if live is not None and is_ours(live, entry, journal.body.run) and self._old(live):
+                self._delete(live, f"made by run {journal.body.run}")
+
+    def _over(self, run: str) -> bool:
+        """Whether the run can need nothing any more."""
+        unended = next((journal for journal in self.unended if journal.body.run == run), None)
+        if unended is not None:
+            self.spared[run] = f"has not ended, {next_step(unended.body)}"
+        elif run in self.busy:
+            self.spared[run] = "holds its Lease"
+        return run not in self.spared
+
+    def _list(self, api_version: str, kind: str, labels: str) -> list[Object]:
+        """None of a kind that may not be read or that the server does not know."""
+        try:
+            return self.cluster.list(api_version, kind, self.namespace, labels)
+        except (Forbidden, UnknownKind):
+            return []
+
+    def _old(self, obj: Object) -> bool:
+        return self._age(obj["metadata"]["creationTimestamp"]) >= self.older_s
+
+    def _age(self, at: str) -> float:
+        return (self.now - stamp(at)).total_seconds()
+
+    def _delete(self, live: Object, whose: str) -> None:
+        ref = Ref.of(live)
+        name = f"{ref} in {ref.namespace}" if ref.namespace else str(ref)
+        if held := leaving(live):
+            self.failed.append(f"{name} {whose} is {held}")
+            return
+        try:
+            self.cluster.delete(ref, uid=live["metadata"]["uid"])
+        except NotFound:
+            return
+        except ApiError as error:
+            self.failed.append(f"{name} {whose} is still there: {error.message}")
+            return
+        self._say(f"deleted {name} {whose}")
+
+    def _say(self, line: str) -> None:
+        self.swept.append(line)
+        self.tell(line)
+
+
+def _leases_of(journal: Journal) -> list[Ref]:
+    """Its workloads', and its watchdog's own."""
+    body, home = journal.body, journal.ref.namespace
+    return [*refs_of(home, body.workloads, body.namespace), lease_ref(home, journal.ref.name)]
+
+
+def _is_anchor(obj: Object) -> bool:
+    meta = obj["metadata"]
+    return bool(obj["kind"] == "ConfigMap" and meta["name"] == anchor_name(meta["labels"][RUN_LABEL]))
+
+
+def _anchored(obj: Object, run: str) -> bool:
+    owners = obj["metadata"].get("ownerReferences") or ()
+    return any((one["kind"], one["name"]) == ("ConfigMap", anchor_name(run)) for one in owners)
