@@ -249,6 +249,17 @@ def _named(namespace: str | None) -> str:
 
 
 @main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@stand_options
+def settle(run: Path, kubeconfig: str | None, kube_context: str | None, namespace: str | None) -> None:
+    """Prove and close a run that confirmed and then died. RUN is its folder. The exit code is the verdict's."""
+    from hotfire.kube.client import Cluster
+    from hotfire.plugin.close import settle as close
+
+    raise SystemExit(close(lambda: Cluster.connect(kubeconfig, kube_context), run, namespace, tell=click.echo).exit_code)
+
+
+@main.command()
 @stand_options
 @click.option("--older-than", default="1h", show_default=True, metavar="DURATION", help="leave alone what is younger")
 def sweep(kubeconfig: str | None, kube_context: str | None, namespace: str | None, older_than: str) -> None:

@@ -64,6 +64,7 @@ class Body(Strict):
     entries: tuple[Entry, ...] = ()
     anchors: tuple[str, ...] = ()  # head hashes of the record
     confirmed: str = ""  # the head hash at the commit point
+    committed: dict[str, str] = Field(default_factory=dict)  # object of the candidate -> its digest at the commit point
     not_applicable: dict[str, str] = Field(default_factory=dict)  # proof point -> reason, fixed before deploying
     images: tuple[str, ...] = ()  # last known good: digests of the running pods
     templates: dict[str, str] = Field(default_factory=dict)  # workload -> hash of the template they ran

@@ -142,6 +142,7 @@ class Run:
                 baseline=baseline if isinstance(baseline, str) else baseline.baseline,
                 accelerators=scenario.stand.accelerators,
                 stand=f"Kubernetes {cluster.version}, context {cluster.context}, namespace {self.namespace}",
+                namespace=self.namespace,
                 way_back=self.rollout.way_back, users=scenario.users, certified=scenario.certified,
                 version=__version__,
             )

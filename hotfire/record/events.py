@@ -34,6 +34,7 @@ class Opened(Event):
     baseline: str = Field(description="last known good by digest, or `absent`")
     accelerators: str
     stand: str = Field(description="server version, context and namespace, in words")
+    namespace: str = Field("", description="where the candidate goes; empty in records of before it was written")
     way_back: str = Field(description="who would restore; whether it was armed, the `armed` event says")
     users: str
     certified: str = Field("none", description="promote: the certificate relied on, or none")

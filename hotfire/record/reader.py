@@ -11,10 +11,10 @@ from hotfire.record.events import ENTRY, GENESIS, Closed, Entry, chain_hash
 
 
 class Broken(HarnessError):
-    """The record does not hold. line: counted from 1; entries: what holds before it."""
+    """The record does not hold. line: counted from 1; entries: what holds before it; torn: only its last line is no line."""
 
-    def __init__(self, path: Path, line: int, why: str, entries: list[Entry]) -> None:
-        self.line, self.why, self.entries = line, why, entries
+    def __init__(self, path: Path, line: int, why: str, entries: list[Entry], torn: bool = False) -> None:
+        self.line, self.why, self.entries, self.torn = line, why, entries, torn
         super().__init__(f"{path}:{line}: {why}")
 
 
@@ -30,7 +30,7 @@ def read(path: Path) -> list[Entry]:
         except ValueError as error:
             raise Broken(path, number, str(error), entries) from None
     if rest:
-        raise Broken(path, len(lines) + 1, f"torn: {len(rest)} bytes without an end of line", entries)
+        raise Broken(path, len(lines) + 1, f"torn: {len(rest)} bytes without an end of line", entries, torn=True)
     if not entries:
         raise Broken(path, 1, "the record is empty", entries)
     return entries

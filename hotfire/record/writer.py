@@ -5,7 +5,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,19 +43,24 @@ def clock() -> tuple[datetime, float]:
 class Recorder:
     """Appends events to a new file at `path`. Thread-safe; every line is flushed, stage ends and decisions are synced.
 
-    Raises HarnessError when the file exists already: a run has a record of its own.
+    after: what the process that began this record has written, for who goes on with it when that one is dead; a torn last
+    line goes. Without it, raises HarnessError when the file exists already: a run has a record of its own.
     """
 
-    def __init__(self, path: Path, redactor: Redactor, clock: Clock = clock) -> None:
-        self.path, self.redactor, self.head = path, redactor, GENESIS
-        self.entries: list[Entry] = []  # what was written, as a reader would read it
-        self._clock, self._began = clock, clock()[1]
+    def __init__(self, path: Path, redactor: Redactor, clock: Clock = clock, after: Sequence[Entry] = ()) -> None:
+        self.path, self.redactor = path, redactor
+        self.entries = list(after)  # what was written, as a reader would read it
+        self.head = self.entries[-1].hash if after else GENESIS
+        self._clock, self._began = clock, clock()[1] - (self.entries[-1].t if after else 0.0)
         self._lock = threading.Lock()
         self._listeners: list[Callable[[Entry], object]] = []
         try:
-            self._file = path.open("xb")
+            self._file = path.open("r+b" if after else "xb")
         except FileExistsError:
             raise HarnessError(f"{path} exists: a run never continues the record of another") from None
+        if after:
+            self._file.truncate(path.read_bytes().rfind(b"\n") + 1)
+            self._file.seek(0, os.SEEK_END)
 
     def listen(self, listener: Callable[[Entry], object]) -> None:
         """Call this with every entry once it is written, in order (live output)."""

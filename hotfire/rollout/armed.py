@@ -11,9 +11,9 @@ from hotfire.kube.client import ApiError
 from hotfire.kube.wait import pause
 from hotfire.rollout.proof import Finding
 from hotfire.rollout.restore import Restore
-from hotfire.rollout.settle import InProcess, Settling, patiently
+from hotfire.rollout.settle import InProcess, Settling, patiently, written
 from hotfire.rollout.watchdog import lease_ref
-from hotfire.words import Proof, State
+from hotfire.words import State
 
 TAKEN_S = 5.0  # seconds for the watchdog to take up what it was asked, then the run does it itself
 
@@ -77,7 +77,7 @@ class ByWatchdog:
             if journal.body.run != run:
                 return {}
             if journal.ended:
-                return {point: _found(said) for point, said in journal.body.proofs.items()}
+                return written(journal)
             pause(0.3)
         return {}
 
@@ -116,8 +116,3 @@ def _still_mine(guard: Callable[[], None]) -> None:
         guard()
     except NotRenewed:
         return
-
-
-def _found(said: str) -> Finding:
-    result, _, evidence = said.partition(" ")
-    return Finding(Proof(result), f"by the watchdog: {evidence}")

@@ -21,13 +21,14 @@ from hotfire.record.events import Changed, Event, Proved, Told
 from hotfire.record.events import Restored as RestoredEvent
 from hotfire.rollout import proof
 from hotfire.rollout.ask import through_api_server
+from hotfire.rollout.committed import digests
 from hotfire.rollout.fence import fence
 from hotfire.rollout.proof import Finding, Scene
 from hotfire.rollout.release import release
 from hotfire.rollout.restore import Restore
 from hotfire.words import Decision, Mode, Proof, State, Verdict
 
-Emit = Callable[[Event], None]
+Emit = Callable[[Event], object]
 Probe = Callable[[], str]
 T = TypeVar("T")
 PATIENCE = 2.0  # x rollback.within: beyond the declared time it is late, which its own point says, but still worth finishing
@@ -153,6 +154,16 @@ class Settling:
             except (HarnessError, Refused) as error:
                 return self._lost(error)
 
+    def prove_confirmed(self) -> Ending:
+        """For a run that died after the commit point: finish it, and prove once more what may have been cleaned up since."""
+        with shielded():
+            try:
+                if self.journal.ended and self.journal.body.proofs:
+                    return Ending(self.journal.state, written(self.journal))
+                return self._finish_confirmed()
+            except (HarnessError, Refused) as error:
+                return self._lost(error)
+
     def _catch_up(self) -> None:
         """An armed run's journal may have been moved on by the watchdog meanwhile."""
         if self.journal.body.watchdog:
@@ -173,7 +184,7 @@ class Settling:
         """The commit point, if the new state is proven; else why not. Nothing is written before it."""
         if self.journal.state is not State.TESTING:
             return f"the journal is {self.journal.state}"
-        scene = self._new_scene()
+        scene, committed = self._new_scene(), digests(self.journal)  # what changes from here on is no longer as confirmed
         deadline = time.monotonic() + LEAST_S
         for point in ("landed", "population", "closure", "traffic"):
             waits = point != "closure"  # a difference does not go away by waiting
@@ -183,7 +194,7 @@ class Settling:
         if self.journal.open_faults:
             return f"open faults: {', '.join(one.fault for one in self.journal.open_faults)}"
         self.guard()
-        self._move(State.CONFIRMED, "every required check passed", confirmed=head)
+        self._move(State.CONFIRMED, "every required check passed", confirmed=head, committed=committed)
         return ""
 
     def _finish_confirmed(self) -> Ending:
@@ -314,6 +325,12 @@ class Settling:
         except (HarnessError, Refused) as also:
             problem = f"{problem}; the journal cannot be read: {also}"
         return Ending(self.journal.state, problems=(problem,))
+
+
+def written(journal: Journal) -> dict[str, Finding]:
+    """What another process has proven and left in the journal."""
+    found = {point: said.partition(" ") for point, said in journal.body.proofs.items()}
+    return {point: Finding(Proof(result), f"by {journal.body.by}: {said}") for point, (result, _, said) in found.items()}
 
 
 def _until(deadline: float) -> float:

@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 
 from hotfire.errors import LeaseLost
-from hotfire.journal.lease import holder_of
+from hotfire.journal.lease import Lease, holder_of
 from hotfire.kube.client import Conflict, Ref
 from hotfire.kube.wait import pause
 from hotfire.record.events import Changed

@@ -261,6 +261,17 @@ def test_a_killed_run_refuses_the_next_until_abort_restores(place: Place, new) -
     assert place.serving() == before and "nothing to do" in again.stdout and again.returncode == 0
 
 
+def test_a_run_killed_after_its_commit_is_settled_from_its_record(place: Place, new) -> None:
+    process = started(place, place.command(service(), new()), "state CONFIRMED")
+    process.kill()
+    process.wait()
+    ended = place.ended(process.returncode, "")
+    assert "hotfire settle" in hotfire(place, "resume").stderr and not (ended.folder / "verdict.json").exists()
+    settled = hotfire(place, "settle", str(ended.folder))
+    assert (settled.returncode, ended.verdict["verdict"]) == (0, "GO"), settled.stdout + settled.stderr
+    assert place.ask().startswith("new") and place.lease() == ""
+
+
 def test_an_inference_and_an_embedding_api_roll_out_together(place: Place, new, tiny: str) -> None:
     serves = [
         {"workload": "deployment/tiny", "service": "tiny", "runtime": "tiny", "model": "m"},

@@ -1,0 +1,160 @@
+"""`hotfire settle RUN`: a run that confirmed and died before its record was closed. What serves is proven to be what was
+confirmed, and the record is closed with a verdict of its own checks. The record lost, nobody knows those: UNSAFE."""
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+from hotfire.errors import BadInput, Refused
+from hotfire.gates.decision import Ending, outcomes, verdict
+from hotfire.journal.journal import Journal, next_step
+from hotfire.kube.client import Cluster
+from hotfire.plugin.run import SHORT, secret_values
+from hotfire.record.events import Changed, Closed, Concluded, Entry, Event, Judged, Opened, PlannedCheck, Seen, Told
+from hotfire.record.reader import read_as_far
+from hotfire.record.redactor import Redactor
+from hotfire.record.writer import Recorder
+from hotfire.report import live, write_all
+from hotfire.report.story import RECORD
+from hotfire.rollout import job
+from hotfire.rollout.ask import through_api_server
+from hotfire.rollout.closure import WORKLOADS, referred
+from hotfire.rollout.committed import moved
+from hotfire.rollout.settle import PATIENCE, Settling, finish
+from hotfire.rollout.settle import Ending as Settlement
+from hotfire.rollout.takeover import known, succeed
+from hotfire.words import Outcome, Proof, Reason, State, Verdict
+
+Tell = Callable[[str], None]
+
+
+def settle(cluster: Callable[[], Cluster], folder: Path, namespace: str | None, *, tell: Tell) -> Verdict:
+    """Prove and close; the verdict, the run's own where it has ended. Safe to repeat.
+
+    namespace: where the record does not say it any more. Raises BadInput when no journal is of this run, Refused while the
+    run or its watchdog is alive and for one that never confirmed.
+    """
+    entries, lost = _record(folder)
+    journal = _journal(cluster, folder, namespace or (_opened(entries).namespace if entries else ""))
+    if journal.ended and (journal.state is not State.CONFIRMED or _closed(entries) or lost):
+        reached = Verdict(journal.body.last_verdict or Verdict.INCONCLUSIVE)
+        tell(f"run {journal.body.run} has ended {journal.state}, {reached}: nothing to do")
+        return reached
+    if journal.state is not State.CONFIRMED:
+        raise Refused(f"run {journal.body.run} confirmed nothing, it is {journal.state}: {next_step(journal.body)}")
+    body = journal.body
+    wait_s = 2 * body.lease_s + (PATIENCE * body.within_s if body.watchdog else 0)
+    lease = succeed(journal, f"settle-{body.run}", wait_s, tell)  # None: a watchdog has cleaned up meanwhile
+    if journal.body.run != body.run:
+        raise Refused(f"run {journal.body.run} has begun on the tombstone of run {body.run}")
+    with lease or nullcontext():
+        guard = lease.guard if lease else _nobody_else
+        lost = lost or ("" if body.confirmed in {one.hash for one in entries} else "it does not hold what was confirmed")
+        if not lost:
+            return _Close(journal, guard, folder, entries, tell).close()
+        tell(f"the record of run {body.run} is lost ({lost}): nobody knows what its checks came to")
+        return finish(journal, guard, tell, f"settle-{body.run}", "the record is lost").verdict if lease else Verdict.UNSAFE
+
+
+def _nobody_else() -> None:
+    """The journal is a tombstone: its compare-and-swap alone tells whether a next run has begun."""
+
+
+def _record(folder: Path) -> tuple[list[Entry], str]:
+    """What holds of it, and why it cannot be gone on with; a torn last line was never written."""
+    if not (folder / RECORD).is_file():
+        return [], f"no {folder / RECORD}"
+    entries, broken = read_as_far(folder / RECORD)
+    if broken is not None and not broken.torn:
+        return entries, f"line {broken.line}: {broken.why}"
+    if not entries or _opened(entries).run != folder.name:
+        return [], "it is of another run"
+    return entries, ""
+
+
+def _opened(entries: list[Entry]) -> Opened:
+    """Raises BadInput for a file that begins like no record."""
+    first = entries[0].event
+    if not isinstance(first, Opened):
+        raise BadInput(f"a record begins with `opened`, this one with `{first.type}`")
+    return first
+
+
+def _closed(entries: list[Entry]) -> bool:
+    return bool(entries) and isinstance(entries[-1].event, Closed)
+
+
+def _journal(cluster: Callable[[], Cluster], folder: Path, namespace: str) -> Journal:
+    if not namespace:
+        raise BadInput(f"{folder}: no record says where this run went: --namespace is expected")
+    found, unknown = known(cluster(), namespace)
+    journal = next((one for one in found if one.body.run == folder.name), None)
+    if journal is None:
+        raise unknown[0] if unknown else BadInput(f"{folder}: no journal in namespace {namespace} is of run {folder.name}")
+    return journal
+
+
+class _Close:
+    """Goes on with a record that stops after the commit point."""
+
+    def __init__(self, journal: Journal, guard: Callable[[], None], folder: Path, entries: list[Entry], tell: Tell) -> None:
+        self.journal, self.guard, self.folder = journal, guard, folder
+        self.redactor = _redactor(journal)
+        self.recorder = Recorder(folder / RECORD, self.redactor, after=entries)
+        self.recorder.listen(lambda entry: list(map(tell, live.lines(entry.event))))
+
+    def close(self) -> Verdict:
+        """Prove, judge what suite 90 would have, conclude."""
+        body = self.journal.body
+        emit: Callable[[Event], object] = self.recorder.emit
+        emit(Told(line="`hotfire settle` goes on with the record of a run that died after it had confirmed"))
+        if Ending.of(self.recorder.entries).state is not State.CONFIRMED:
+            emit(Changed(state=State.CONFIRMED, by=body.by, why=body.why))
+        ask, began = through_api_server(self.journal), time.monotonic()
+        settling = Settling(self.journal, self.guard, emit, body.by, probe=ask, new_probe=ask,
+                            asked=lambda: moved(self.journal))  # fmt: skip
+        ending = settling.prove_confirmed()
+        self._judge(ending, max(0.0, time.monotonic() - began - body.soak_s))
+        reached, because = verdict(self.recorder.entries, Ending.of(self.recorder.entries, closing=True))
+        emit(Concluded(verdict=reached, because=because))
+        if self.journal.ended:
+            self.journal.conclude(reached)
+            if body.watchdog:
+                job.remove(self.journal, self.guard)
+        emit(Closed())
+        return write_all(self.folder, self.redactor).verdict
+
+    def _judge(self, ending: Settlement, seconds: float) -> None:
+        """The checks that are asked after the decision, as far as nobody has asked them yet."""
+        proven = [point for point, one in ending.proofs.items() if one.result is Proof.PROVEN]
+        late, within = seconds > self.journal.body.within_s, self.journal.body.within_s
+        answers = {
+            "settle.restored": ("proof-point", len(proven) or len(ending.unproven), proven, "; ".join(ending.unproven)),
+            "settle.within": ("time", 1, seconds, f"{seconds:.1f} s, {within:g} s are allowed" if late else ""),
+        }
+        silent = [one.planned for one in outcomes(self.recorder.entries).values() if one.reason is Reason.SILENT]
+        for planned in [one for one in silent if one.id in answers]:
+            self._answer(planned, *answers[planned.id])
+
+    def _answer(self, planned: PlannedCheck, noun: str, count: int, seen: object, wrong: str) -> None:
+        self.recorder.emit(Seen(check=planned.key, noun=noun, count=count, observed=seen))
+        if wrong:
+            failed = {"outcome": Outcome.FAIL, "reason": Reason.BREACH, "blame": planned.blames, "message": wrong}
+            self.recorder.emit(Judged.model_validate({"check": planned.key, **failed}))
+        else:
+            self.recorder.emit(Judged(check=planned.key, outcome=Outcome.PASS))
+
+
+def _redactor(journal: Journal) -> Redactor:
+    """Knows the values of every Secret that the candidate has to do with."""
+    cluster, space, redactor = journal.cluster, journal.body.namespace, Redactor()
+    refs = [entry.ref for entry in journal.body.entries if hasattr(entry, "ref")]
+    for ref in [ref for ref in refs if ref.kind in WORKLOADS]:
+        live = cluster.find(ref)
+        refs += referred(live, space) if live else ()
+    for name in dict.fromkeys(ref.name for ref in refs if ref.kind == "Secret"):
+        for key, value in secret_values(cluster, space, name).items():
+            if len(value.strip()) >= SHORT:
+                redactor.add(f"{name}/{key}", value)
+    return redactor
