@@ -198,6 +198,17 @@ def holder_of(cluster: Cluster, home: str, workload: str, namespace: str = "") -
     return str(live["spec"].get("holderIdentity") or "") if live else ""
 
 
+def ours(live: Object) -> None:
+    """Raises Refused for a Lease of that name which no hotfire made: it may mean anything, and is never taken."""
+    meta = live["metadata"]
+    if not MANAGED.items() <= (meta.get("labels") or {}).items():
+        holder = live["spec"].get("holderIdentity") or "nobody"
+        raise Refused(
+            f"lease {meta['name']} in {meta['namespace']} was not made by hotfire and is held by {holder}: delete it, or give "
+            f"it the labels {', '.join(f'{key}={value}' for key, value in MANAGED.items())} if it is a run's"
+        )
+
+
 def busy(ref: Ref, workload: str, live: Object) -> str:
     """Who holds the Lease, since when, and what can be done."""
     spec = live["spec"]
@@ -219,6 +230,7 @@ def _take(cluster: Cluster, ref: Ref, workload: str, run: str, length_s: float, 
             live = cluster.find(ref)
             if live is None:
                 return cluster.create(_body(ref, run, length_s, 0)), now
+            ours(live)
             version, spec = live["metadata"]["resourceVersion"], live["spec"]
             if version != seen:
                 unchanged_since, seen = now, version

@@ -26,7 +26,7 @@ from hotfire.report import live, write_all
 from hotfire.rollout.ask import through_api_server
 from hotfire.rollout.reach import extra_service, node_url
 from hotfire.rollout.rights import missing, rights
-from hotfire.rollout.rollout import Rollout, home_of
+from hotfire.rollout.rollout import Rollout, home_of, watchdog_refused
 from hotfire.rollout.settle import Ending as Settlement
 from hotfire.rollout.snapshot import take
 from hotfire.runtimes.client import RuntimeClient
@@ -118,6 +118,8 @@ class Run:
         redactor = Redactor()
         learn(user.cluster, located, redactor)
         name = f"{scenario.name[:NAME].rstrip('-')}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        if lines := watchdog_refused(user.cluster, located, stand.namespace, name):
+            raise BadInput(*(f"{located.where('stand')}: {line}" for line in lines))
         folder = _folder(reports, name)
         run = cls(located, user.cluster, redactor, name, folder, tell)
         try:

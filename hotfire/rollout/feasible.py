@@ -14,8 +14,8 @@ from kubernetes.utils.quantity import parse_quantity
 
 from hotfire.kube.client import Cluster, Forbidden, Object, Ref
 from hotfire.kube.fit import fits, requests
-from hotfire.kube.pods import condition, terminating
-from hotfire.rollout.closure import written
+from hotfire.kube.pods import condition, leaving, terminating
+from hotfire.rollout.closure import closure, written
 from hotfire.rollout.snapshot import images_of, running
 from hotfire.scenario.model import Located
 
@@ -193,6 +193,18 @@ def _unknown(change: Change) -> list[str]:
     if want and not images_of(ready):
         return [f"{change.name}: the kubelets report no image digest of its pods"]
     return []
+
+
+def held(cluster: Cluster, located: Located, namespace: str) -> list[str]:
+    """Objects of the closure that somebody is deleting, and new ones that a finalizer would keep on the way back."""
+    mine, lines = {Ref.of(obj): obj for obj in written(located, namespace)}, []
+    for ref in closure(cluster, located, namespace):
+        live = cluster.find(ref)
+        if live is not None and (why := leaving(live)):
+            lines.append(f"{ref} is {why}: nothing can be put back over it")
+        elif live is None and (asked := mine.get(ref, {"metadata": {}})["metadata"].get("finalizers")):
+            lines.append(f"{ref} would be new and asks for the finalizer {', '.join(asked)}: it would stay on the way back")
+    return lines
 
 
 def gather(cluster: Cluster, located: Located, namespace: str, own: Sequence[Object] = ()) -> Room:

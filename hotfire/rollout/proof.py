@@ -13,14 +13,14 @@ from hotfire.journal.entries import DeleteAdded, DeleteNamespace, FaultBegun
 from hotfire.journal.journal import Journal
 from hotfire.journal.store import Stored, fingerprint
 from hotfire.kube.client import ApiError, Object, Ref
-from hotfire.kube.pods import containers, terminating
+from hotfire.kube.pods import containers, grade, leaving, terminating
 from hotfire.kube.wait import pause
 from hotfire.rollout.closure import WORKLOADS, scalers
 from hotfire.rollout.may_differ import comparable, differences, owners
 from hotfire.rollout.population import Population, endpoints
 from hotfire.rollout.restore import Restore, anchor_ref, is_ours, pods_left, swept
 from hotfire.rollout.snapshot import images_of, running, template_hash
-from hotfire.words import Proof
+from hotfire.words import Grade, Proof
 
 RESTORED = ("target", "landed", "population", "closure", "function", "traffic", "residue")  # together: the way back is gone
 SETTLED = ("stability", "devices", "durability")  # after the soak
@@ -144,13 +144,16 @@ def target(scene: Scene) -> Finding:
 def landed(scene: Scene) -> Finding:
     """The controllers observed what was written and have finished with it; what was added is gone."""
     wrong, cluster = [], scene.journal.cluster
-    for ref in scene.workloads:
-        live = cluster.find(ref)
-        wrong += [f"{ref} is not there"] if live is None else [f"{ref}: {line}" for line in _unfinished(live)]
+    for ref, found in scene.populations().items():
+        if found is None:
+            wrong.append(f"{ref} is not there")
+        elif lines := _unfinished(found.workload):  # and why, as the pods tell it: an image that is gone, a full node
+            lines += [f"{_name(pod)}: {seen.line}" for pod in found.pods if (seen := grade(pod)).grade is not Grade.HEALTHY]
+            wrong += [f"{ref}: {line}" for line in lines]
     for entry in scene.added:
         live = cluster.find(entry.ref)
         if live is not None and live["metadata"].get("labels", {}).get("hotfire.dev/run") == scene.journal.body.run:
-            wrong.append(f"{entry.ref}, which the run added, is still there{' (terminating)' if terminating(live) else ''}")
+            wrong.append(f"{entry.ref}, which the run added, is still there{', ' * terminating(live)}{leaving(live)}")
     said = f"{len(scene.workloads)} workloads at their observed generation, {len(scene.added)} added objects gone"
     return unproven("; ".join(wrong)) if wrong else proven(said)
 

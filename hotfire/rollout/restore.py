@@ -13,7 +13,7 @@ from hotfire.journal.entries import DeleteAdded, DeleteNamespace, ReplacePods
 from hotfire.journal.journal import Journal
 from hotfire.journal.store import Stored
 from hotfire.kube.client import Cluster, Conflict, Forbidden, NotFound, Object, Ref, UnknownKind
-from hotfire.kube.pods import condition, terminating
+from hotfire.kube.pods import condition, leaving, terminating
 from hotfire.rollout.closure import CONFIG, WORKLOADS, rank, scalers
 from hotfire.rollout.may_differ import ANNOTATIONS, comparable, owners
 from hotfire.rollout.population import population
@@ -115,8 +115,8 @@ class Restore:
                 live = self.cluster.find(ref)
                 if live is None:
                     live = self._create(obj)
-                if terminating(live):
-                    self.waiting.append(f"{ref} is being deleted, it is made again when it is gone")
+                if why := leaving(live):
+                    self.waiting.append(f"{ref} is {why}: it is made again when it is gone")
                     return
                 scaled = ref.kind in WORKLOADS and bool(scalers(self.cluster, live))
                 if comparable(live, scaled) != comparable(obj, scaled):

@@ -14,10 +14,10 @@ from datetime import timedelta
 
 from hotfire.errors import BadInput, HarnessError, Unjudged
 from hotfire.journal.entries import Asked, DeleteNamespace, FaultBegun, FaultEnded
-from hotfire.journal.journal import Body, Journal
+from hotfire.journal.journal import Body, Journal, name_for
 from hotfire.journal.lease import Lease
 from hotfire.journal.store import keep
-from hotfire.kube.client import ApiError, Cluster, Object, Ref
+from hotfire.kube.client import ApiError, Cluster, Forbidden, Invalid, Object, Ref
 from hotfire.kube.wait import shielded
 from hotfire.record.events import Anchored, Armed, Changed, Deployed, Event
 from hotfire.rollout import job as watchdog
@@ -117,18 +117,12 @@ class Rollout:
 
     def _watch(self, image: str) -> None:
         """A watchdog in the cluster, proven alive; from then on the way back is its. Raises Unjudged when it is not."""
-        scenario, body = self.located.scenario, self.journal.body
-        settle_s, name = settle_by_s(scenario), watchdog.job_name(body.run)
-        until = self.cluster.server_time() + timedelta(seconds=settle_s)
-        self.journal.write(watchdog=name, image=image, settle_by=until.isoformat())
-        served = {(serves.kind, serves.name) for serves in scenario.candidate.serves}
-        pods = [obj["spec"]["selector"].get("matchLabels") or {} for obj in written(self.located, self.namespace)
-                if obj["kind"] in WORKLOADS and (obj["kind"], obj["metadata"]["name"]) in served]  # fmt: skip
+        body = self.journal.body
+        until = self.cluster.server_time() + timedelta(seconds=settle_by_s(self.located.scenario))
+        self.journal.write(watchdog=watchdog.job_name(body.run), image=image, settle_by=until.isoformat())
         self.lease.guard()
         try:
-            job = self.cluster.create(
-                watchdog.manifest(self.journal, image, settle_s, pulls=scenario.pulls, away_from=[one for one in pods if one])
-            )
+            job = self.cluster.create(watchdog_job(self.located, self.journal, image))
             pod = watchdog.prove_alive(self.journal, job)
         except (ApiError, Unjudged) as error:
             watchdog.remove(self.journal)
@@ -231,6 +225,33 @@ class Rollout:
         if self._deploy is None:
             raise HarnessError("nothing is deployed before the way back is armed")
         return self._deploy
+
+
+def watchdog_job(located: Located, journal: Journal, image: str) -> Object:
+    """The watchdog's Job for this scenario."""
+    scenario = located.scenario
+    served = {(serves.kind, serves.name) for serves in scenario.candidate.serves}
+    pods = [obj["spec"]["selector"].get("matchLabels") or {} for obj in written(located, journal.body.namespace)
+            if obj["kind"] in WORKLOADS and (obj["kind"], obj["metadata"]["name"]) in served]  # fmt: skip
+    away_from = [one for one in pods if one]
+    return watchdog.manifest(journal, image, settle_by_s(scenario), pulls=scenario.pulls, away_from=away_from)
+
+
+def watchdog_refused(cluster: Cluster, located: Located, namespace: str, run: str) -> list[str]:
+    """What the API server has against the watchdog's Job, or else its pod, by dry run: quota, admission, no ServiceAccount."""
+    home, image = home_of(located), located.scenario.stand.image
+    if image is None:
+        return []
+    body = _body(located, namespace, run)
+    meta = {"name": name_for(body.workloads[0], home, namespace), "namespace": home}
+    job = watchdog_job(located, Journal(cluster, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta}, body), image)
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": job["metadata"], "spec": job["spec"]["template"]["spec"]}
+    for obj in (job, pod):
+        try:
+            cluster.create(obj, dry_run=True)
+        except (Forbidden, Invalid) as error:
+            return [f"stand.image: the watchdog's {obj['kind']} is refused in {home}: {error.message}"]
+    return []
 
 
 def home_of(located: Located) -> str:

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from hotfire.errors import BadInput, Damaged, Refused
 from hotfire.journal.journal import SELECT, Journal, away, lying, next_step, parse
-from hotfire.journal.lease import API, Lease, Sight, busy, refs_of
+from hotfire.journal.lease import API, Lease, Sight, busy, ours, refs_of
 from hotfire.kube.client import ApiError, Cluster, Forbidden, Ref
 from hotfire.kube.wait import pause
 from hotfire.rollout import job
@@ -86,6 +86,8 @@ def succeed(journal: Journal, heir: str, wait_s: float, tell: Tell) -> Lease | N
                 raise
             pause(0.2)
             continue
+        for live in filter(None, leases.live.values()):
+            ours(live)
         if journal.ended or journal.body.run != body.run:
             return None
         if not leases.holders or all(dead):

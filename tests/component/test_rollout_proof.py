@@ -74,7 +74,8 @@ class StillLife:
     def vital(self, pod: Object, digest: str, restarts: int) -> None:
         state = {"name": "server", "ready": True, "restartCount": restarts, "containerID": f"containerd://c{restarts}",
                  "image": "engine", "imageID": f"engine@{digest}", "state": {"running": {}}}  # fmt: skip
-        self.status(pod, phase="Running", containerStatuses=[state], conditions=[{"type": "Ready", "status": "True"}])
+        ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-25T00:00:00Z"}
+        self.status(pod, phase="Running", containerStatuses=[state], conditions=[ready])
 
     def endpoints(self, *pods: Object) -> Object:
         found = [

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -139,12 +140,20 @@ def test_sigterm_hands_over_and_the_proof_is_seen(place, armed, new, cluster) ->
     old(place, before)
 
 
-def test_a_watchdog_that_cannot_run_keeps_the_candidate_out(place, armed, new, cluster) -> None:
-    """Nobody made its ServiceAccount: said by the Job's controller, and nothing is changed."""
-    before = json.loads(place.kubectl("get", "deployment", "tiny", "-o", "json"))["metadata"]["generation"]
+def test_a_watchdog_without_its_account_is_refused_before_anything(place, armed, new, cluster) -> None:
     command = armed(runs.service(), new())
     place.kubectl("delete", "serviceaccount", ACCOUNT)
-    process = runs.started(place, command, "way back: ")
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    says = f"the watchdog's Pod is refused in {place.name}: "
+    assert ended.returncode == 4 and says in ended.stderr and f'"{ACCOUNT}" not found' in ended.stderr, ended.stderr
+    assert Journal.read(cluster, place.name, "deployment/tiny") is None
+
+
+def test_a_watchdog_that_cannot_run_keeps_the_candidate_out(place, armed, new, cluster) -> None:
+    """No registry has its image: said by the kubelet, and nothing is changed."""
+    before = json.loads(place.kubectl("get", "deployment", "tiny", "-o", "json"))["metadata"]["generation"]
+    *command, image = armed(runs.service(), new())
+    process = runs.started(place, [*command, f"{image.partition('@')[0]}@sha256:{'0' * 64}"], "way back: ")
     process.wait(60)
     ended = place.ended(process.returncode, (place.folder / "output.txt").read_text())
     assert ended.code == 21 and "the way back is not armed" in ended.output, ended.output

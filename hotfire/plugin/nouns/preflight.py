@@ -2,7 +2,7 @@
 
 from hotfire.check import Findings, saw
 from hotfire.kube.client import Cluster, Object, Ref
-from hotfire.rollout.feasible import Room, gather, way_back, way_there
+from hotfire.rollout.feasible import Room, gather, held, way_back, way_there
 from hotfire.rollout.job import pod_on_paper
 from hotfire.rollout.owner import owner_of
 from hotfire.rollout.rights import missing, rights
@@ -49,4 +49,5 @@ class Preflight:
 
     def lacking_for_the_way_back(self) -> Findings:
         """What would keep the last known good from returning."""
-        return Findings(way_back(self._room()), blame=Blame.PLATFORM)
+        lines = [*way_back(self._room()), *held(self.cluster, self.located, self.namespace)]
+        return Findings(lines, blame=Blame.PLATFORM)
