@@ -148,13 +148,24 @@ class Ground:
 
     def run(self, *options: str, python: Sequence[str] = (), scenario: bool = True) -> Ended:
         command = self.command(*options, python=python, scenario=scenario)
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-        environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         before = set(self.reports)
         ended = subprocess.run(
-            command, capture_output=True, text=True, timeout=100, check=False, cwd=self.folder, env=environment
+            command, capture_output=True, text=True, timeout=100, check=False, cwd=self.folder, env=self.environment
         )
         return Ended(ended.returncode, ended.stdout + ended.stderr, next(iter(set(self.reports) - before), None))
+
+    def start(self) -> "subprocess.Popen[str]":
+        """A run that goes on beside the test; it says what it does to the file `first`."""
+        with (self.folder / "first").open("w") as out:
+            return subprocess.Popen(
+                self.command(), stdout=out, stderr=subprocess.STDOUT, text=True, cwd=self.folder, env=self.environment
+            )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The test's own, without what it says of the test's own pytest."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+        return {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
     @property
     def reports(self) -> list[Path]:
