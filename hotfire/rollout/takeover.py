@@ -5,7 +5,7 @@ watchdog that lives is let finish: it is the faster one, and only one may write.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from hotfire.errors import BadInput, Damaged, Refused
@@ -30,7 +30,7 @@ def abort(cluster: Cluster, namespace: str, workload: str | None = None, *, tell
     found, unknown = _unended(cluster, namespace, workload)
     if not found and not unknown and not free(cluster, namespace, tell):
         tell(f"namespace {namespace}: every run on {workload or 'it'} has ended: nothing to do")
-    return _worst([_take_over(journal, "abort", tell) for journal in found], unknown)
+    return _finished(found, unknown, "abort", tell)
 
 
 def resume(cluster: Cluster, namespace: str, workload: str | None = None, *, tell: Tell) -> Ending | None:
@@ -43,7 +43,7 @@ def resume(cluster: Cluster, namespace: str, workload: str | None = None, *, tel
     if not found and not unknown:
         tell(f"namespace {namespace}: no way back on {workload or 'it'} is unfinished: nothing to do")
     unknown += [Refused(f"run {one.body.run} confirmed {_names(one)}: {next_step(one.body)}") for one in confirmed]
-    return _worst([_take_over(journal, "resume", tell) for journal in found if journal not in confirmed], unknown)
+    return _finished([journal for journal in found if journal not in confirmed], unknown, "resume", tell)
 
 
 def make_way(
@@ -156,7 +156,7 @@ def free(cluster: Cluster, namespace: str, tell: Tell) -> list[str]:
     return freed
 
 
-def _take_over(journal: Journal, by: str, tell: Tell) -> Ending | None:
+def _take_over(journal: Journal, by: str, tell: Tell) -> Ending:
     body = journal.body
     tell(f"run {body.run} left {_names(journal)} {body.state} since {body.since}: taking over")
     wait_s = 2 * body.lease_s + (PATIENCE * body.within_s if body.watchdog else 0)
@@ -172,17 +172,25 @@ def _take_over(journal: Journal, by: str, tell: Tell) -> Ending | None:
 def _finish(journal: Journal, lease: Lease, by: str, tell: Tell) -> Ending:
     ending = finish(journal, lease.guard, tell, by, by)
     if journal.ended and journal.body.watchdog:  # one that could never run would stay for hours
-        job.remove(journal, lease.guard)
+        try:
+            job.remove(journal, lease.guard)
+        except ApiError as error:
+            tell(f"the watchdog {journal.body.watchdog} is still there: {error.message}")
     return ending
 
 
-def _worst(endings: Iterable[Ending | None], unknown: Sequence[Refused]) -> Ending | None:
-    """Those that can be finished are; then what cannot be read is said."""
-    found = [one for one in endings if one is not None]
-    if unknown:
-        damaged = any(isinstance(one, Damaged) for one in unknown)
-        raise (Damaged if damaged else Refused)("\n".join(map(str, unknown)))
-    return min(found, key=lambda ending: ending.safe, default=None)
+def _finished(found: Sequence[Journal], refused: Sequence[Refused], by: str, tell: Tell) -> Ending | None:
+    """How the worst of them ended; those that can be finished are, then what stood against the others is said."""
+    endings, against = list[Ending](), list(refused)
+    for journal in found:
+        try:
+            endings.append(_take_over(journal, by, tell))
+        except Refused as error:
+            against.append(error)
+    if against:
+        damaged = any(isinstance(one, Damaged) for one in against)
+        raise (Damaged if damaged else Refused)("\n".join(map(str, against)))
+    return min(endings, key=lambda ending: ending.safe, default=None)
 
 
 def _names(journal: Journal) -> str:

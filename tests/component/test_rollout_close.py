@@ -20,7 +20,7 @@ from hotfire.report.judge import judge
 from hotfire.rollout.committed import digests
 from hotfire.rollout.settle import finish
 from hotfire.words import Decision, Mode, Outcome, State, Verdict
-from tests.component.test_rollout_proof import StillLife, edit_settings
+from tests.component.test_rollout_proof import StillLife, edit_settings, rotated_secret
 
 CHECKS = (("startup.population", "1 pod"), ("settle.restored", "1 proof-point"), ("settle.within", "1 time"))
 
@@ -87,6 +87,15 @@ def test_the_command_exits_as_the_verdict_says(died, control_plane):
     assert ended.exit_code == 0 and "goes on with the record" in ended.output, ended.output
     died.file.unlink()
     assert CliRunner().invoke(main, words).exit_code == 4
+
+
+def test_a_secret_is_compared_under_the_runs_own_key(died):
+    journal = died.journal
+    journal.record(PutBack.of(Ref.of(died.life.token), uid="u"))
+    journal.write(committed=digests(journal))
+    rotated_secret(died.life)
+    assert died.settle() is Verdict.UNSAFE and "bmV3" not in died.journal.body.model_dump_json() + died.file.read_text()
+    assert any("secret/token is not as it was confirmed" in line for line in died.told), died.told
 
 
 def test_a_torn_last_line_was_never_written(died):

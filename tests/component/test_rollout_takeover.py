@@ -47,6 +47,16 @@ def test_a_living_run_is_never_taken_over(scene, told, command):
     assert scene.read().live == before and scene.batch == "16"
 
 
+def test_beside_a_living_run_what_a_dead_one_left_is_restored(scene, told):
+    scene.dies()
+    body = Body(run="run-x", namespace=scene.namespace, mode=Mode.PROMOTE, workloads=("deployment/other",), lease_s=1)
+    Journal.open(scene.cluster, scene.namespace, body)
+    held = Lease.take(scene.cluster, scene.namespace, ["deployment/other"], "run-x", 1)
+    with held, pytest.raises(Refused, match=r"deployment/other .* is held by run run-x"):
+        abort(scene.cluster, scene.namespace, tell=told.append)
+    assert restored(scene) and scene.read().ended
+
+
 def test_while_its_watchdog_restores_resume_waits_for_it(scene, told):
     scene.watchdog()
     scene.dies()
