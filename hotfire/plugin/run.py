@@ -3,6 +3,7 @@
 import base64
 import json
 import secrets
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -23,8 +24,8 @@ from hotfire.record.events import Closed, Concluded, Decided, Event, Opened, Pla
 from hotfire.record.redactor import Redactor
 from hotfire.record.writer import Recorder
 from hotfire.report import live, write_all
+from hotfire.rollout import reach
 from hotfire.rollout.ask import through_api_server
-from hotfire.rollout.reach import extra_service, node_url
 from hotfire.rollout.rights import missing, rights
 from hotfire.rollout.rollout import Rollout, home_of, watchdog_refused
 from hotfire.rollout.settle import Ending as Settlement
@@ -115,6 +116,7 @@ class Run:
         user = resolve(kubeconfig or _beside(located, stand.kubeconfig), context or stand.context, stand.namespace,
                        create=stand.create)  # fmt: skip
         _permitted(user, located)
+        reach.check(user.cluster, located, stand.namespace)
         redactor = Redactor()
         learn(user.cluster, located, redactor)
         name = f"{scenario.name[:NAME].rstrip('-')}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
@@ -207,9 +209,9 @@ class Run:
             self.rollout.add(secret)
         for serves in self.scenario.candidate.serves:
             if self.scenario.reach.via == "nodeport":
-                extra = extra_service(self.cluster, self.located, self.namespace, self.name, serves)
+                extra = reach.extra_service(self.cluster, self.located, self.namespace, self.name, serves)
                 scheme = "https" if self.scenario.reach.tls else "http"
-                self._reach[serves] = node_url(self.cluster, self.rollout.add(extra), scheme)
+                self._reach[serves] = reach.node_url(self.cluster, self.rollout.add(extra), scheme)
 
     def _baseline_answers(self) -> bool:
         """What does not answer before the change cannot be asked to answer after it."""
@@ -221,8 +223,12 @@ class Run:
 
     def url(self, serves: Serves) -> str:
         """Where requests for this API go: scheme, host and port."""
-        if self.scenario.reach.url:
-            return self.scenario.reach.url.rstrip("/")
+        asked = self.scenario.reach
+        if asked.url:
+            return asked.url.rstrip("/")
+        if serves not in self._reach and asked.via != "nodeport":
+            by_name = reach.ingress_url if asked.via == "ingress" else reach.in_cluster_url
+            self._reach[serves] = by_name(self.cluster, self.located, self.namespace, serves)
         if serves not in self._reach:
             raise HarnessError(f"there is no way to {serves.service} before the deploy")
         return self._reach[serves]
@@ -237,10 +243,16 @@ class Run:
 
     def client(self, serves: Serves) -> RuntimeClient:
         """Asks one API as its users do."""
-        timeout = self.scenario.behaviour.timeout
+        verify = ssl.create_default_context(cafile=self.ca) if self.ca else True
         return RuntimeClient(
-            self.url(serves), serves.runtime, serves.model, api=serves.api, timeout=timeout, token=self.token()
-        )
+            self.url(serves), serves.runtime, serves.model, api=serves.api, timeout=self.scenario.behaviour.timeout,
+            token=self.token(), verify=verify,
+        )  # fmt: skip
+
+    @property
+    def ca(self) -> str:
+        """A file of certificates that endpoints are held against; empty for the system's."""
+        return str(self.located.folder / self.scenario.reach.ca) if self.scenario.reach.ca else ""
 
     # -- the end --------------------------------------------------------------------------------------------------
 

@@ -69,6 +69,9 @@ def _needed(located: Located) -> Iterator[Right]:
         group, resource = PLURALS.get(str(obj["kind"]), ("", ""))
         for verb in WRITE if resource else ():
             yield Right(verb, resource, group, why=f"the manifests hold a {obj['kind']}")
+    if scenario.reach.via == "ingress":
+        for verb in ("get", "list"):
+            yield Right(verb, "ingresses", "networking.k8s.io", why="reach: via: ingress")
     if scenario.stand.create:
         for verb in ("create", "delete"):
             yield Right(verb, "namespaces", namespaced=False, why="stand.create")

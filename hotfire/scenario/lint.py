@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import re
+import ssl
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -308,6 +309,14 @@ def _verdict(path: Path) -> str:
 
 def _reach(scenario: Scenario, located: Located) -> Iterator[Finding]:
     reach = scenario.reach
+    if reach.ca is not None:
+        try:
+            ssl.create_default_context(cafile=located.folder / reach.ca)
+        except OSError as error:
+            yield (
+                ("reach", "ca"),
+                f"{located.folder / reach.ca}: {error.strerror or error}, a PEM file of certificates is expected",
+            )
     if reach.url is None:
         return
     parts = urlsplit(reach.url)

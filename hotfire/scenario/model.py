@@ -6,7 +6,7 @@ Unknown keys are refused: a misspelt gate that silently does not exist is the ol
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, Tag, field_validator, model_validator
 
 from hotfire.scenario.marks import Loc, Mark, at, mark_of
 from hotfire.scenario.units import Arrivals, Confidence, Duration, Floor, Limit, Spread, WarmUp
@@ -81,18 +81,37 @@ class SecretKey(Model):
 
 
 class Reach(Model):
-    """How requests get to the candidate. nodeport is an extra Service of the run's own."""
+    """How requests get to the candidate. nodeport is an extra Service of the run's own; port-forward goes through the API
+    server, which would be measured with it."""
 
-    via: Literal["url", "nodeport"] = Field("nodeport", description="nodeport: an extra Service of the run's own")
+    via: Literal["url", "ingress", "in-cluster", "nodeport"] = Field(
+        "nodeport",
+        description="nodeport: an extra Service of the run's own; ingress: as the Ingress in front of the Service says; "
+        "in-cluster: by the Service's name, for a run in a pod; url: as written. Not port-forward",
+    )
     url: str | None = Field(None, description="via url: where the candidate's API is, without a path")
+    host: str | None = Field(None, description="via ingress: which host, where several lead to the Service")
     tls: StrictBool = Field(False, description="whether the endpoint speaks TLS")
+    ca: str | None = Field(None, description="a PEM file beside the scenario: certificates to trust instead of the system's")
     auth: SecretKey | None = Field(None, description="the key that requests carry")
     max_age: Duration = Field("10s", validate_default=True, description="a connection is replaced after this long")
+    served_by: str = Field("x-served-by", description="a response header that names the pod that answered")
+
+    @field_validator("via", mode="before")
+    @classmethod
+    def _no_port_forward(cls, via: object) -> object:
+        if via == "port-forward":
+            raise ValueError("port-forward is refused for load, url, ingress, in-cluster or nodeport is expected")
+        return via
 
     @model_validator(mode="after")
-    def _url_goes_with_url(self) -> "Reach":
+    def _goes_with_via(self) -> "Reach":
         if (self.via == "url") != (self.url is not None):
             raise ValueError("url is given exactly when via is url")
+        if self.host is not None and self.via != "ingress":
+            raise ValueError("host is given only when via is ingress")
+        if self.ca is not None and not self.tls:
+            raise ValueError("ca is given only with tls: true")
         return self
 
 

@@ -33,7 +33,7 @@ def target_of(run: Run, serves: Serves, asked: Load, *, max_age_s: float) -> Tar
     api = serves.runtime if serves.runtime in ("ollama", "tgi") and serves.api == "chat" else serves.api
     return Target(
         run.url(serves), api, serves.model, timeout_s=asked.timeout, slots=slots(asked), max_age_s=max_age_s,
-        scale_s=max(TIGHTEST, min(limits, default=1.0)),
+        scale_s=max(TIGHTEST, min(limits, default=1.0)), served_by=run.scenario.reach.served_by.lower(), ca=run.ca,
     )  # fmt: skip
 
 
