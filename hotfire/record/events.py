@@ -116,6 +116,9 @@ class Loaded(Event):
     to: str = Field("", description="the workload that was asked; others of the candidate were under no load")
     client: dict[str, Any] = Field(description="the client check: sound, cause, remedy, figures")
     window: tuple[float, float] = Field(description="seconds from t0 of the load")
+    served_by: dict[str, Any] = Field(
+        default_factory=dict, description="how it is known who answered (header, counters, the only pod, unknown); pod -> count"
+    )
 
 
 class Gated(Event):

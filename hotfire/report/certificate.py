@@ -5,7 +5,7 @@ No script, nothing loaded from anywhere. What does not fit is counted and pointe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,7 +189,15 @@ def _client(load: Loaded) -> str:
     said += [f"sent at most {late:.1f} ms late (p99)"] if late is not None else []
     if "needs" in calibration:
         said.append(f"needs {calibration['needs']:.0%} of a CPU, can carry {calibration['carries']:.0%}")
-    return ", ".join(said)
+    return ", ".join([*said, _served(load.served_by)] if load.served_by else said)
+
+
+def _served(by: Mapping[str, Any]) -> str:
+    """`served by 2 pods (response header x-served-by: 61 + 59)`."""
+    pods = by.get("pods") or {}
+    if not pods:
+        return f"served by {by['how'] if str(by['how']).startswith('unknown') else 'unknown'}"
+    return f"served by {len(pods)} pod{'s' * (len(pods) > 1)} ({by['how']}: {' + '.join(f'{n:,.0f}' for n in pods.values())})"
 
 
 def _plots(story: Story, folder: Path) -> list[Plot]:

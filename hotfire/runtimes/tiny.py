@@ -15,5 +15,6 @@ TINY = Contract(
     dialects={"chat": OPENAI_CHAT, "completions": OPENAI_COMPLETIONS},
     embeddings="/v1/embeddings",
     metrics_path="/metrics",
+    metrics={"token_throughput": "tiny_tokens_total"},
     sources=("hotfire/stand/embedded/images/tiny",),
 )

@@ -16,6 +16,7 @@ from hotfire.load.marks import Mark
 from hotfire.load.run import LoadRun
 from hotfire.plugin.nouns.load import headers_of, loaded, plan_of, target_of
 from hotfire.plugin.nouns.pods import CandidatePods
+from hotfire.plugin.nouns.served import ServedBy
 from hotfire.plugin.run import Run
 from hotfire.record.events import Faulted, Marked
 from hotfire.scenario.model import Fault, Load
@@ -36,6 +37,7 @@ class FaultNoun:
         self.serves = run.scenario.serving(asked.at)
         self.pods = CandidatePods(run.cluster, run.namespace, run.scenario)
         self._load: LoadRun | None = None
+        self._served = ServedBy(run, self.serves)
         self._target: Target | None = None
         self._sighting: Sighting | None = None
         self._applied: Mark | None = None
@@ -133,7 +135,7 @@ class FaultNoun:
             self._load = None
             with self._stack:
                 ended = traffic.stop()
-                self.run.emit(loaded(self.run, self.serves, traffic, ended, f"fault {self.asked.name}", 1))
+                self.run.emit(loaded(self.run, self.serves, traffic, ended, f"fault {self.asked.name}", 1, self._served))
 
     # -- how ------------------------------------------------------------------------------------------------------
 

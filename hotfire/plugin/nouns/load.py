@@ -15,6 +15,7 @@ from hotfire.load.run import Ended, LoadRun, Progress
 from hotfire.load.samples import Samples
 from hotfire.load.target import Target
 from hotfire.plugin.nouns.pods import CandidatePods
+from hotfire.plugin.nouns.served import ServedBy
 from hotfire.plugin.run import Run
 from hotfire.record.events import Gated, Loaded, Marked, Told
 from hotfire.report import objective
@@ -60,14 +61,14 @@ def headers_of(run: Run) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def loaded(run: Run, serves: Serves, load: LoadRun, ended: Ended, name: str, look: int) -> Loaded:
+def loaded(run: Run, serves: Serves, load: LoadRun, ended: Ended, name: str, look: int, served: ServedBy) -> Loaded:
     """The event of a load that is over."""
     folder = load.out.relative_to(run.folder)
     return Loaded(
         name=name, plan=f"{folder}/plan.jsonl", plan_digest=load.plan.digest, samples=f"{folder}/{ended.samples.name}",
         samples_digest=ended.digest, look=look, arrivals=load.plan.header.arrivals,
         to=serves.workload, client=dict(ended.client),
-        window=(0.0, ended.seconds),
+        window=(0.0, ended.seconds), served_by=served.told(load.samples()),
     )  # fmt: skip
 
 
@@ -145,12 +146,12 @@ class LoadNoun:
         plan = plan_of(run, asked, folder, looks, seed=asked.seed, warm_up=warm_up(self.scenario))
         serves = self.scenario.serving(asked.to)
         target = target_of(run, serves, asked, max_age_s=self.scenario.reach.max_age)
-        self._began = time.time()
+        self._began, served = time.time(), ServedBy(run, serves)
         with LoadRun.start(plan, target, folder, headers=headers_of(run), calibrate=True, on_tick=self._tick) as load:
             look = self._looks(load, asked, looks)
             ended = load.stop()
             self._samples, self._client = load.samples(), dict(ended.client)
-            run.emit(loaded(run, serves, load, ended, NAME, look))
+            run.emit(loaded(run, serves, load, ended, NAME, look, served))
         self._judge(asked, look, ended.seconds, last=True)
 
     def _looks(self, load: LoadRun, asked: Load, looks: tuple[int, ...]) -> int:

@@ -1,0 +1,78 @@
+"""Who served a load: by a response header, by the pods' own counters, because there was one pod alone, or unknown."""
+
+import re
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from hotfire.kube.client import ApiError, Ref
+from hotfire.load.samples import Samples
+from hotfire.plugin.run import Run
+from hotfire.rollout.population import population
+from hotfire.runtimes import contract_of
+from hotfire.scenario.model import Serves
+
+METRICS_S = 3.0  # seconds for one pod's counters: evidence, never worth a wait
+MOST_PODS = 64  # a header with more values names requests, not pods
+
+
+class ServedBy:
+    """Made just before a load, asked just after it."""
+
+    def __init__(self, run: Run, serves: Serves) -> None:
+        self.run, self.serves = run, serves
+        self._before = self._counters()
+
+    def told(self, samples: Samples) -> dict[str, Any]:
+        """{"how": what it rests on, "pods": {name: requests, or tokens as `how` says}}."""
+        header, counts = f"response header {self.run.scenario.reach.served_by.lower()}", headers_in(samples)
+        if len(counts) > MOST_PODS:
+            return {"how": f"unknown: {header} has {len(counts):,} values", "pods": {}}
+        if counts:
+            return {"how": header, "pods": counts}
+        after = self._counters()
+        grown = {pod: grew for pod, count in after.items() if (grew := growth(self._before.get(pod, 0), count)) > 0}
+        if grown:
+            return {"how": f"the pods' own counter {self._counter()}", "pods": grown}
+        if len(after.keys() | self._before.keys()) == 1:
+            return {"how": "the only pod there was", "pods": {next(iter(after or self._before)): len(samples)}}
+        return {"how": "unknown", "pods": {}}
+
+    def _counter(self) -> str:
+        metrics = contract_of(self.serves.runtime).metrics
+        return metrics.get("request_count") or metrics.get("token_throughput") or ""
+
+    def _counters(self) -> dict[str, float]:
+        """Pod -> its counter, 0 where it tells none; empty when the pods cannot be read."""
+        run, contract = self.run, contract_of(self.serves.runtime)
+        out: dict[str, float] = {}
+        with suppress(ApiError):
+            for pod in population(run.cluster, Ref("apps/v1", self.serves.kind, run.namespace, self.serves.name)).pods:
+                name, text = str(pod["metadata"]["name"]), ""
+                ports = [port["containerPort"] for one in pod["spec"]["containers"] for port in one.get("ports") or ()]
+                path = (
+                    f"/api/v1/namespaces/{run.namespace}/pods/{name}:{ports[0] if ports else 80}/proxy{contract.metrics_path}"
+                )
+                if self._counter():
+                    with suppress(ApiError):
+                        text = run.cluster.text("GET", path, timeout=METRICS_S)
+                out[name] = counter_in(text, self._counter())
+        return out
+
+
+def headers_in(samples: Samples) -> dict[str, int]:
+    """Who answered -> how many requests; what named nobody is not in it."""
+    counts = np.bincount(samples.by, minlength=len(samples.names["by"]))
+    return {name: int(count) for name, count in zip(samples.names["by"], counts, strict=True) if name and count}
+
+
+def counter_in(text: str, name: str) -> float:
+    """The sum of a Prometheus counter over its labels; 0 where it is not told."""
+    pattern = rf"^{re.escape(name)}(?:_total)?(?:\{{[^\n]*\}})? ([0-9.eE+]+)(?: \d+)?$"
+    return sum(float(value) for value in re.findall(pattern, text, re.MULTILINE)) if name else 0.0
+
+
+def growth(before: float, after: float) -> float:
+    """Of a counter, which begins anew with its process."""
+    return after - before if after >= before else after
