@@ -142,7 +142,7 @@ def starved(quota: float) -> Cell:
     with cgroup(quota) as join:
         life = TTFT_MS / 1e3 + TOKENS * ITL_MS / 1e3
         rate = 300 / life
-        run = ours(f"constant {rate:.1f}/s", int(rate * 8), TOKENS, during=lambda load: join(load._process.pid))
+        run = ours(f"constant {rate:.1f}/s", int(rate * 8), TOKENS, during=lambda load: join(load.pids[0]))
     return {
         "quota": quota,
         "sound": run["client"]["sound"],

@@ -34,13 +34,13 @@ PR_SET_PDEATHSIG = 1
 @click.option("--scale", default=1.0, show_default=True, help="the tightest latency that is judged, seconds")
 @click.option("--served-by", default="x-served-by", show_default=True)
 @click.option("--ca", default="")
-@click.option("--insecure", is_flag=True)
+@click.option("--verify", type=click.BOOL, default=True)
 @click.option("--cpu", type=int)
 @click.option("--calibrate", is_flag=True, help="say first what this process can carry, and end when that is too little")
 @click.option("--parent", type=int, help="process id that must be the parent; its death ends this process")
 def main(
     plan_file: Path, digest: str | None, out: Path, url: str, api: str, model: str, timeout: float, slots: int, max_age: float,
-    scale: float, served_by: str, ca: str, insecure: bool, cpu: int | None, calibrate: bool, parent: int | None,
+    scale: float, served_by: str, ca: str, verify: bool, cpu: int | None, calibrate: bool, parent: int | None,
 ) -> None:  # fmt: skip
     """Carry a plan to a target. Talks JSON lines on stdin and stdout (hotfire.load.carrier)."""
     if parent is not None:
@@ -48,7 +48,7 @@ def main(
         if os.getppid() != parent:
             os._exit(ORPHANED)
     try:
-        target = Target(url, api, model, timeout, slots, max_age, scale, served_by.lower(), ca, insecure)
+        target = Target(url, api, model, timeout, slots, max_age, scale, served_by.lower(), ca, not verify)
         plan = plans.load(plan_file, digest)
         out.mkdir(parents=True, exist_ok=True)
         echo = Echo() if calibrate else None

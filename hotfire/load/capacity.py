@@ -94,9 +94,10 @@ def known(load: "Load") -> str:
         capacity, at = Capacity(kept["us_per_request"], kept["us_per_token"], kept["share"]), float(kept["at"])
     except (OSError, ValueError, KeyError, TypeError):
         return "client: not calibrated on this machine yet; each open load begins with it"
-    needed = capacity.asked(load)
+    needed = capacity.asked(load) / load.processes
     verdict = "within" if needed <= capacity.carries else "MORE than"
+    each, day = " each" * (load.processes > 1), f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d}"
     return (
-        f"client: needs {needed:.1%} of a CPU at its peak, {verdict} the {capacity.carries:.0%} that this machine's client "
-        f"carried on {datetime.fromtimestamp(at, UTC):%Y-%m-%d} ({capacity.streams:,} streams of {RATE} tokens/s)"
+        f"client: needs {needed:.1%} of a CPU{each} at its peak, {verdict} the {capacity.carries:.0%} that this machine's "
+        f"client carried on {day} ({capacity.streams:,} streams of {RATE} tokens/s)"
     )

@@ -1,10 +1,10 @@
 """The process that carries the load: one locust User, in whose greenlet the engine turns.
 
-Protocol, JSON lines. In: first {"headers": {...}}, the only place where a secret travels, then {"go": LOOK} or
-{"stop": DRAIN_S}. Out: {"calibrated": {...}} where that was asked for, with a `cause` when the plan asks for more than this
-process can carry, which is the end; {"started": MONOTONIC_NS}, {"tick": S, ...} once a second, {"look": K, "client": {...}}
-and {"done": {...}}, or {"crash": TEXT}. End of the input, or the parent's death, ends the process at once; SIGTERM cancels
-what is open and says so.
+Protocol, JSON lines. In: first {"headers": {...}, "slice": [K, N]}, the only place where a secret travels, after `ready`
+{"begin": CLOCK_REALTIME_NS}, then {"go": LOOK} or {"stop": DRAIN_S}. Out: {"calibrated": {...}} where that was asked for,
+with a `cause` when the plan asks for more than this process can carry, which is the end; {"ready": true},
+{"started": MONOTONIC_NS}, {"tick": S, ...} once a second, {"look": K, "client": {...}} and {"done": {...}}, or
+{"crash": TEXT}. End of the input, or the parent's death, ends the process at once; SIGTERM cancels what is open and says so.
 """
 
 import json
@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,12 @@ from locust.env import Environment
 from locust.exception import StopUser
 from locust.html import get_html_report
 
+from hotfire.errors import HarnessError
 from hotfire.load.capacity import Capacity
 from hotfire.load.engine import Engine
 from hotfire.load.plan import Plan, Prompt, draw
 from hotfire.load.polling import EPOLLIN
-from hotfire.load.samples import Writer
+from hotfire.load.samples import FILE, Writer, numbered
 from hotfire.load.selfcheck import BEAT
 from hotfire.load.target import Target
 
@@ -74,22 +76,41 @@ class Pipe:
                 self._in += data
         except BlockingIOError:
             *lines, self._in = self._in.split(b"\n")
-        return [json.loads(line) for line in lines if line.strip()]
+        self._lines += [json.loads(line) for line in lines if line.strip()]
+        found, self._lines = list(self._lines), deque()
+        return found
+
+    @property
+    def waiting(self) -> bool:
+        """Lines that came with another and are still to be heard."""
+        return bool(self._lines)
+
+    def next(self, key: str) -> dict[str, Any]:
+        """Wait for the next line, which has this key; what comes with it stays to be heard."""
+        while not (found := self.heard()):
+            self.push()
+            gevent.sleep(BEAT)
+        self._lines.extend(found[1:])
+        if key not in found[0]:
+            raise HarnessError(f"{key} was expected, not {list(found[0])}")
+        return found[0]
 
 
 def carry(plan: Plan, target: Target, out: Path, cpu: int | None, echo: "Echo | None" = None) -> int:
     """Run the plan; writes samples.jsonl.gz and locust.html to `out`. Returns the exit code. echo: to calibrate with."""
     pipe, crashes = Pipe(), list[str]()
-    headers = _first(pipe)["headers"]
-    calibration = _calibrated(plan, echo) if echo else {}
-    if echo:
+    first = pipe.next("headers")
+    headers, (k, of) = first["headers"], first["slice"]
+    if echo is not None:
+        told = _calibrated(plan, echo, of)
         echo.end()
-        pipe.say({"calibrated": calibration})
-        if calibration["cause"]:
+        pipe.say({"calibrated": told})
+        if told["cause"]:
             return UNABLE
     environment = Environment(user_classes=[Carrier], host=target.url, events=None)
     runner = environment.create_local_runner()
-    writer = Writer(out / "samples.jsonl.gz")
+    writer = Writer(out / numbered(FILE, k, of))
+    target = replace(target, slots=-(-target.slots // of))
 
     def on_end(micros: int, error: str, tokens: int) -> None:
         environment.events.request.fire(  # type: ignore[no-untyped-call]
@@ -97,13 +118,16 @@ def carry(plan: Plan, target: Target, out: Path, cpu: int | None, echo: "Echo | 
             exception=RuntimeError(error) if error else None, context={},
         )  # fmt: skip
 
-    engine = Engine(plan, target, headers, writer, pipe.say, on_end, cpu)
+    engine = Engine(plan, target, headers, writer, pipe.say, on_end, cpu, (k, of))
     engine.epoll.register(0, EPOLLIN)
     Carrier.engine, Carrier.pipe = engine, pipe
     signal.signal(signal.SIGTERM, lambda *_: engine.stop(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, not the terminal
     crashed = lambda user_instance, exception, tb: crashes.append(repr(exception))  # noqa: E731
     environment.events.user_error.add_listener(crashed)  # type: ignore[no-untyped-call]
+    pipe.say({"ready": True})
+    ahead = pipe.next("begin")["begin"] - time.time_ns()
+    Carrier.t0 = time.monotonic_ns() + ahead if ahead > 0 else 0
     heart = gevent.spawn(_beat, engine)
     runner.start(1, spawn_rate=1)
     while not Carrier.ended and not crashes:
@@ -114,9 +138,9 @@ def carry(plan: Plan, target: Target, out: Path, cpu: int | None, echo: "Echo | 
         return CRASHED
     digest, verdict = writer.close(), engine.check.verdict()
     html = get_html_report(environment, show_download_link=False)  # type: ignore[no-untyped-call]
-    (out / "locust.html").write_text(html, encoding="utf-8")
+    (out / numbered("locust.html", k, of)).write_text(html, encoding="utf-8")
     pipe.say({"done": {
-        "samples": "samples.jsonl.gz", "digest": digest, "rows": writer.rows, "sent": engine.counts.sent,
+        "digest": digest, "rows": writer.rows, "sent": engine.counts.sent,
         "backlog": engine.counts.backlog, "failed": engine.counts.failed, "tokens": engine.counts.tokens, "client": verdict,
         "t": round((time.monotonic_ns() - engine.t0) / 1e9, 6),
     }})  # fmt: skip
@@ -130,16 +154,17 @@ class Carrier(User):
     wait_time = constant(0)
     engine: Engine
     pipe: Pipe
+    t0 = 0
     ended = False
 
     @task
     def carry(self) -> None:
-        _spin(self.engine, self._listen)
+        _spin(self.engine, self._listen, self.t0)
         Carrier.ended = True
         raise StopUser
 
     def _listen(self) -> None:
-        for line in self.pipe.heard() if self.engine.asked else ():
+        for line in self.pipe.heard() if self.engine.asked or self.pipe.waiting else ():
             if "go" in line:
                 self.engine.go(line["go"])
             if "stop" in line:
@@ -147,16 +172,16 @@ class Carrier(User):
         self.pipe.push()
 
 
-def _spin(engine: Engine, between: Callable[[], None]) -> None:
+def _spin(engine: Engine, between: Callable[[], None], t0: int = 0) -> None:
     hub = get_hub()
     ready, timer = hub.loop.io(engine.epoll.fileno(), 1), hub.loop.io(engine.timer.fd, 1)
-    engine.begin()
+    engine.begin(t0)
     while engine.turn():
         between()
         hub.wait(timer if engine.paced else ready)
 
 
-def _calibrated(plan: Plan, echo: "Echo") -> dict[str, Any]:
+def _calibrated(plan: Plan, echo: "Echo", of: int) -> dict[str, Any]:
     """What this process can carry beside what the plan needs, in about 2 s; the process's own CPU time is what counts."""
     began, own = time.monotonic(), time.process_time()
     while (spent := time.monotonic() - began) < ASKS_ALL:
@@ -166,7 +191,7 @@ def _calibrated(plan: Plan, echo: "Echo") -> dict[str, Any]:
     per_request = cpu / max(requests, 1)
     streams, cpu, tokens = _cost(echo, f"closed {STREAMS}", STREAMS, TOKENS)
     capacity = Capacity(1e6 * per_request, 1e6 * max(cpu - streams * per_request, 0.0) / max(tokens, 1), share)
-    return capacity.told(capacity.needed(plan))
+    return capacity.told(capacity.needed(plan, of))
 
 
 def _cost(echo: "Echo", arrivals: str, requests: int, tokens: int) -> tuple[int, float, int]:
@@ -196,12 +221,6 @@ class Echo:
         if self._process.stdin is not None:
             self._process.stdin.close()
         self._process.wait()
-
-
-def _first(pipe: Pipe) -> dict[str, Any]:
-    while not (lines := pipe.heard()):
-        gevent.sleep(BEAT)
-    return lines[0]
 
 
 def _beat(engine: Engine) -> None:

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from hotfire.load.connection import READ_SIZE, TIMESPEC, Connection, Dialer, Lost
@@ -74,7 +75,9 @@ class Engine:
         say: Callable[[dict[str, Any]], None],
         on_end: Callable[[int, str, int], None],
         cpu: int | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
+        """part: (k, n) sends each n-th request of the plan, from the k-th."""
         self.plan, self.target, self.writer, self.say, self.on_end = plan, target, writer, say, on_end
         self.dialect = DIALECTS[target.api]
         self.dialer = Dialer(target)
@@ -86,13 +89,14 @@ class Engine:
         self.idle: list[Connection] = []
         self.flights: deque[Flight] = deque()  # in the order of sending, ended ones included until they come first
         self.in_flight = 0
-        self._items = plan.items()
+        self._items = filter(partial(_mine, part), plan.items())
         self._next: Item | None = None
         self._prompts = plan.prompts()
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         words = (word for value in headers.values() for word in (value, value.split()[-1] if value else ""))
         self._secrets = [word for word in words if len(word) > 3]  # the token alone, too: "Bearer" is no secret
-        self._left = list(plan.header.looks)  # requests of each look that have not ended
+        lead = plan.header.warm_up  # requests of each look that have not ended:
+        self._left = [_count(part, lead + size) - _count(part, lead) for size in plan.header.looks]
         self._look = 0  # looks that have ended
         self._granted = 0  # the look up to which requests may be sent
         self._finished = False  # nothing more is sent
@@ -121,9 +125,9 @@ class Engine:
 
     # --- the loop
 
-    def begin(self) -> None:
-        """t0 is now."""
-        self.t0 = time.monotonic_ns()
+    def begin(self, t0: int = 0) -> None:
+        """t0 is now, or as given by CLOCK_MONOTONIC in nanoseconds."""
+        self.t0 = t0 or time.monotonic_ns()
         self.check.restart()
         self.dialer.anchor()
         self._next = next(self._items, None)
@@ -414,7 +418,6 @@ class Engine:
         self.say({
             "tick": round(now / 1e6, 3), "sent": counts.sent, "done": counts.done, "failed": counts.failed,
             "backlog": counts.backlog, "in_flight": self.in_flight, "tokens": counts.tokens,
-            "planned": self.plan.header.warm_up + self.plan.header.looks[min(self._granted, len(self._left) - 1)],
             "ttft_p50_ms": ttft[len(ttft) // 2] / 1e3 if ttft else None,
             "errors": counts.failed - counts.backlog,
         })  # fmt: skip
@@ -433,6 +436,15 @@ class Engine:
             self._drop(connection)
         self._sweep(now)
         self._tick(now)
+
+
+def _mine(part: tuple[int, int], item: Item) -> bool:
+    return item.index % part[1] == part[0]
+
+
+def _count(part: tuple[int, int], below: int) -> int:
+    """How many indexes under `below` are of this part."""
+    return max(0, -(-(below - part[0]) // part[1]))
 
 
 class _Timer:

@@ -4,30 +4,31 @@ The carrier is a subprocess, spawned by the main thread, that dies with this pro
 input). Its lines and its samples are read by a daemon thread; everything waits on a queue, so that a signal is seen.
 """
 
-import json
-import os
+import base64
 import queue
-import subprocess
-import sys
+import statistics
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from hotfire.errors import HarnessError, Unjudged
 from hotfire.kube.wait import SLICE, check_interrupt
 from hotfire.load.capacity import WAITS, remember
 from hotfire.load.marks import Mark, Window
-from hotfire.load.plan import Plan, load
-from hotfire.load.samples import Collector, Samples, Tail
+from hotfire.load.plan import Plan, digest_of, load
+from hotfire.load.samples import FILE, Collector, Samples, Tail, merge, numbered
+from hotfire.load.selfcheck import together
 from hotfire.load.target import Target
+from hotfire.load.wire import Message, Process, Wire
 from hotfire.words import Reason
 
 START_WITHIN = 30.0  # seconds for a cold interpreter to import locust on a busy machine
 SLACK = 15.0  # seconds granted beyond what the plan and the timeouts explain
+TOGETHER_NS = 100_000_000  # several carriers begin at one moment, so long after they are told
+SUMMED = ("sent", "done", "failed", "backlog", "in_flight", "tokens")
 
 
 @dataclass(frozen=True)
@@ -59,23 +60,43 @@ class Ended:
     client: Mapping[str, Any] = field(repr=False)
 
 
-class LoadRun:
-    """One load under way."""
+@dataclass(eq=False)
+class Carrier:
+    """What is known of one carrier, which has a slice of the plan. samples: the file its rows come in."""
 
-    def __init__(self, plan: Plan, target: Target, out: Path, process: "subprocess.Popen[bytes]") -> None:
-        self.plan, self.target, self.out = plan, target, out
+    wire: Wire
+    samples: Path
+    tail: Tail = field(init=False)
+    ready: bool = False
+    t0: float = 0.0
+    reached: int = 0
+    tick: Message = field(default_factory=dict)
+    done: Message = field(default_factory=dict)
+    client: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.tail = Tail(self.samples)
+
+
+class LoadRun:
+    """One load under way, carried by one process or by several that share its plan."""
+
+    def __init__(self, plan: Plan, target: Target, out: Path, carriers: Sequence[Carrier]) -> None:
+        self.plan, self.target, self.out, self.carriers = plan, target, out, carriers
         self.look = 1  # up to which requests may be sent
         self.client: Mapping[str, Any] = {}
         self.progress: Progress | None = None
         self.ended: Ended | None = None
         self.marks: list[Mark] = []
         self.t0 = 0.0  # time.monotonic() at the start of the load
-        self._process, self._reached = process, 0
-        self._heard: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self._tail, self._collector = Tail(out / "samples.jsonl.gz"), Collector()
+        self._wires = list(dict.fromkeys(one.wire for one in carriers))
+        self._heard: queue.SimpleQueue[tuple[Wire, Message | None]] = queue.SimpleQueue()
+        self._collector = Collector()
         self._on_tick: Callable[[Progress], None] | None = None
-        self._calibration: Mapping[str, Any] = {}
-        self._listener: threading.Thread | None = None
+        self._skipped = ""
+        self._silences: list[tuple[int, int]] = []
+        self._listeners: list[threading.Thread] = []
 
     @classmethod
     def start(
@@ -86,39 +107,66 @@ class LoadRun:
         *,
         headers: Mapping[str, str] | None = None,
         cpu: int | None = None,
+        processes: int = 1,
         calibrate: bool = False,
         on_tick: Callable[[Progress], None] | None = None,
     ) -> Self:
-        """Spawn the carrier and wait until the load began. headers: sent with each request; they travel by pipe alone.
+        """Spawn the carriers and wait until the load began. headers: sent with each request; they travel by pipe alone.
 
-        out: a folder of this load's own, made if missing; calibrate: for 2 s see first what the client can carry, unless
-        requests wait for one another. Raises BadInput when the plan file was changed, Unjudged CLIENT when the plan asks for
-        more than the client can carry, before a request is sent, HarnessError when the carrier does not come up.
+        out: a folder of this load's own, made if missing; processes: carriers, each with its slice of the plan; calibrate:
+        for 2 s see first what the client can carry, unless requests wait for one another. Raises BadInput when the plan file
+        was changed, Unjudged CLIENT when the plan asks for more than the client can carry, before a request is sent,
+        HarnessError when a carrier does not come up.
         """
         if threading.current_thread() is not threading.main_thread():
             raise HarnessError("a load is started by the main thread: its death signal is tied to the thread that spawns it")
         load(plan.path, plan.digest)
         out.mkdir(parents=True, exist_ok=True)
-        log = (out / "carrier.log").open("wb")
-        try:
-            command = _command(plan, target, out, cpu, calibrate and not plan.header.waits)
-            process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True, env=_environment()
-            )
-        finally:
-            log.close()
-        run = cls(plan, target, out, process)
+        flags = ["--calibrate"] * (calibrate and not plan.header.waits)
+        options = target.options() | {"plan": plan.path, "digest": plan.digest, "out": out}
+        options |= {"cpu": cpu} if cpu is not None else {}
+        carriers = [
+            Carrier(Process(options, flags, out / numbered("carrier.log", k, processes)), out / numbered(FILE, k, processes))
+            for k in range(processes)
+        ]
+        return cls.follow(plan, target, out, carriers, headers=headers, calibrate=calibrate, on_tick=on_tick)
+
+    @classmethod
+    def follow(
+        cls,
+        plan: Plan,
+        target: Target,
+        out: Path,
+        carriers: Sequence[Carrier],
+        *,
+        headers: Mapping[str, str] | None = None,
+        calibrate: bool = False,
+        on_tick: Callable[[Progress], None] | None = None,
+    ) -> Self:
+        """The same with carriers that are there already, wherever they run; those that share a wire are told once."""
+        run = cls(plan, target, out, carriers)
         run._on_tick = on_tick
-        run._calibration = {"skipped": WAITS} if calibrate and plan.header.waits else {}
-        run._listener = threading.Thread(target=_listen, args=(process.stdout, run._heard), daemon=True)
-        run._listener.start()
-        run._tell({"headers": dict(headers or {})})
+        run._skipped = WAITS if calibrate and plan.header.waits else ""
+        run._listeners = [threading.Thread(target=run._listen, args=(wire,), daemon=True) for wire in run._wires]
+        for listener in run._listeners:
+            listener.start()
         try:
-            run._until(lambda: run.t0 > 0, START_WITHIN, "began")
+            for k, one in enumerate(carriers):
+                if one.wire not in [earlier.wire for earlier in carriers[:k]]:
+                    one.wire.tell({"headers": dict(headers or {}), "slice": [k, len(carriers)]})
+            run._until(lambda: all(one.ready for one in carriers), START_WITHIN, "come up")
+            run._tell({"begin": time.time_ns() + TOGETHER_NS * (len(carriers) > 1)})
+            run._until(lambda: all(one.t0 > 0 for one in carriers), START_WITHIN, "began")
         except BaseException:
             run.kill()
             raise
+        run.t0 = min(one.t0 for one in carriers)
         return run
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the carriers that are processes of this machine."""
+        return [wire.pid for wire in self._wires if isinstance(wire, Process)]
 
     # --- looks
 
@@ -129,13 +177,13 @@ class LoadRun:
 
         enough: asked of all samples whenever there are more; once it says so, what there is is returned.
         Raises Unjudged TIMEOUT when it takes longer than the plan and the timeouts explain (or `within_s`), Interrupted by a
-        signal, HarnessError when the carrier died.
+        signal or CLIENT when a carrier died.
         """
         stopped, known = False, 0
 
         def reached() -> bool:
             nonlocal stopped, known
-            if self._reached >= look or self.ended is not None:
+            if self._reached() >= look or self.ended is not None:
                 return True
             found = self.samples()
             if len(found) > known:
@@ -144,7 +192,7 @@ class LoadRun:
 
         self._until(reached, within_s or self._explained(look), f"reached look {look}")
         window = self.samples().counted(self.plan.header.looks[look - 1])
-        if self._reached < look and not stopped:
+        if self._reached() < look and not stopped:
             raise Unjudged(f"the load ended after {len(window)} requests, before look {look}", reason=Reason.INSUFFICIENT)
         return window
 
@@ -161,22 +209,21 @@ class LoadRun:
         if self.ended is None:
             self._tell({"stop": drain_s})
             self._until(lambda: self.ended is not None, drain_s + SLACK, "ended")
-            self._process.wait(SLACK)
             self._close()
         if self.ended is None:
             raise HarnessError("the carrier did not end")
         return self.ended
 
     def kill(self) -> None:
-        """End the carrier at once, whatever is in flight; what it had flushed stays readable."""
-        self._process.kill()
-        self._process.wait()
+        """End every carrier at once, whatever is in flight; what they had flushed stays readable."""
+        for wire in self._wires:
+            wire.kill()
         self._close()
 
     @property
     def alive(self) -> bool:
-        """Whether the carrier still runs."""
-        return self._process.poll() is None
+        """Whether a carrier still runs."""
+        return any(wire.alive for wire in self._wires)
 
     def __enter__(self) -> Self:
         return self
@@ -192,15 +239,18 @@ class LoadRun:
         """Take in what has come, without waiting."""
         while True:
             try:
-                self._hear(self._heard.get_nowait())
+                self._hear(*self._heard.get_nowait())
             except queue.Empty:
                 break
-        self._collector.extend(self._tail.rows())
+        for one in self.carriers:
+            self._collector.extend(one.tail.rows())
 
     def samples(self) -> Samples:
         """All requests that have ended so far, warm-up too."""
         self.poll()
-        return self._collector.samples(self._tail.silences)
+        if len(self.carriers) == 1:
+            return self._collector.samples(self.carriers[0].tail.silences)
+        return self._collector.samples(self._silences if self.ended else ())  # no carrier alone knows of a silence
 
     def now(self) -> float:
         """Seconds from the start of the load."""
@@ -250,81 +300,103 @@ class LoadRun:
     def _wait(self, seconds: float) -> None:
         check_interrupt()
         try:
-            self._hear(self._heard.get(timeout=seconds))
+            self._hear(*self._heard.get(timeout=seconds))
         except queue.Empty:
             return
 
-    def _hear(self, message: dict[str, Any] | None) -> None:
-        if message is not None and "calibrated" in message:
-            self._calibrated(message["calibrated"])
-        elif message is None or "crash" in message:
-            if self.ended is None:
-                code, said = self._process.wait(SLACK), (message or {}).get("crash") or self._last_words()
-                raise HarnessError(f"the load carrier ended with exit code {code}: {said}")
-        elif "started" in message:
-            self.t0 = message["started"] / 1e9
-        elif "tick" in message:
-            self.progress = Progress(message["tick"], *(message[name] for name in list(Progress.__annotations__)[1:]))
-            if self._on_tick:
-                self._on_tick(self.progress)
-        elif "look" in message:
-            self._reached, self.client = message["look"], message["client"]
-        elif "done" in message:
-            said = message["done"]
-            self.client = said["client"] | ({"calibration": dict(self._calibration)} if self._calibration else {})
-            self.ended = Ended(
-                self.out / said["samples"], said["digest"], said["rows"], said["sent"], said["backlog"], said["failed"],
-                said["t"], self.client,
-            )  # fmt: skip
+    def _reached(self) -> int:
+        return min(one.reached for one in self.carriers)
 
-    def _calibrated(self, told: Mapping[str, Any]) -> None:
-        self._calibration = told
-        remember(told)
+    def _hear(self, wire: Wire, message: Message | None) -> None:
+        mine = [one for one in self.carriers if one.wire is wire]
+        if message is None or "crash" in message:
+            self._lost(mine, (message or {}).get("crash", ""))
+            return
+        one = mine[message.get("from", 0)]
+        if "samples" in message:  # of a carrier that has no file here
+            with one.samples.open("ab") as file:
+                file.write(base64.b64decode(message["samples"]))
+        elif "calibrated" in message:
+            self._calibrated(one, message["calibrated"])
+        elif "ready" in message:
+            one.ready = True
+        elif "started" in message:
+            one.t0 = message["started"] / 1e9
+        elif "tick" in message:
+            one.tick = message
+            self._ticked()
+        elif "look" in message:
+            one.reached, one.client = message["look"], message["client"]
+            self.client = together([other.client for other in self.carriers if other.client])
+        elif "done" in message:
+            one.done = message["done"]
+            if all(other.done for other in self.carriers):
+                self._end()
+
+    def _ticked(self) -> None:
+        ticks = [one.tick for one in self.carriers if one.tick]
+        looks = self.plan.header.looks
+        sums = {name: sum(tick[name] for tick in ticks) for name in SUMMED}
+        first = [tick["ttft_p50_ms"] for tick in ticks if tick["ttft_p50_ms"] is not None]
+        self.progress = Progress(
+            t=max(tick["tick"] for tick in ticks), planned=self.plan.header.warm_up + looks[min(self.look, len(looks)) - 1],
+            ttft_p50_ms=statistics.median(first) if first else None, **sums,
+        )  # fmt: skip
+        if self._on_tick and ticks[0] is self.carriers[0].tick and len(ticks) == len(self.carriers):
+            self._on_tick(self.progress)
+
+    def _end(self) -> None:
+        """All have said what became of their slice: one set of samples, one client check."""
+        done = [one.done for one in self.carriers]
+        self.client = together([said["client"] for said in done])
+        told = [one.calibration for one in self.carriers if one.calibration]
+        if told or self._skipped:
+            calibration = {"skipped": self._skipped} if self._skipped else dict(max(told, key=lambda one: one["needs"]))
+            self.client = {**self.client, "calibration": calibration}
+        digests = [said["digest"] for said in done]
+        for one, said in zip(self.carriers, done, strict=True):
+            if (found := digest_of(one.samples)) != said["digest"]:
+                raise HarnessError(f"{one.samples.name} is not what its carrier wrote: {found[:12]}, {said['digest'][:12]}")
+        if len(done) > 1:
+            digest, self._silences = merge([one.samples for one in self.carriers], self.out / FILE)
+            digests = [digest]
+        rows, sent, backlog, failed = (sum(said[name] for said in done) for name in ("rows", "sent", "backlog", "failed"))
+        seconds = max(said["t"] for said in done)
+        self.ended = Ended(self.out / FILE, digests[0], rows, sent, backlog, failed, seconds, self.client)
+
+    def _lost(self, mine: Sequence[Carrier], said: str) -> None:
+        """A carrier is gone. Before its end that makes the load the client's: what it had to send was never sent."""
+        if self.ended is not None or all(one.done for one in mine):
+            return
+        how = mine[0].wire.ending(SLACK)
+        number = f"{self.carriers.index(mine[0]) + 1} of {len(self.carriers)}" if len(self.carriers) > 1 else ""
+        text = f"the load carrier {number} ended with {said or how}".replace("  ", " ")
+        if not all(one.t0 for one in mine):
+            raise HarnessError(text)
+        raise Unjudged(
+            text, reason=Reason.CLIENT,
+            details=["its part of the plan was not carried", "give the client more memory, or a machine that stays"],
+        )  # fmt: skip
+
+    def _calibrated(self, one: Carrier, told: Mapping[str, Any]) -> None:
+        one.calibration = told
+        if isinstance(one.wire, Process):
+            remember(told)
         if told["cause"]:
             details = [str(told["remedy"]), "no request was sent"]
             raise Unjudged(str(told["cause"]), reason=Reason.CLIENT, details=details)
 
     def _close(self) -> None:
-        if self._process.stdin is not None:
-            with suppress(OSError):
-                self._process.stdin.close()
-        if self._listener is not None:
-            self._listener.join(SLACK)
+        for wire in self._wires:
+            wire.close()
+        for listener in self._listeners:
+            listener.join(SLACK)
 
-    def _last_words(self) -> str:
-        lines = (self.out / "carrier.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return lines[-1][:300] if lines else "it said nothing"
+    def _tell(self, message: Mapping[str, Any]) -> None:
+        for wire in self._wires:
+            wire.tell(message)
 
-    def _tell(self, message: dict[str, Any]) -> None:
-        if self._process.stdin is None:
-            raise HarnessError("the carrier has no input")
-        try:
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError:
-            return  # it is gone: what it said last is on its way through the queue
-
-
-def _listen(stdout: IO[bytes], heard: "queue.SimpleQueue[dict[str, Any] | None]") -> None:
-    with stdout:
-        for line in stdout:
-            heard.put(json.loads(line))
-    heard.put(None)
-
-
-def _command(plan: Plan, target: Target, out: Path, cpu: int | None, calibrate: bool) -> list[str]:
-    options = {
-        "plan": plan.path, "digest": plan.digest, "out": out, "target": target.url, "api": target.api, "model": target.model,
-        "timeout": target.timeout_s, "slots": target.slots, "max-age": target.max_age_s, "scale": target.scale_s,
-        "served-by": target.served_by, "ca": target.ca, "parent": os.getpid(),
-    }  # fmt: skip
-    command = [sys.executable, "-m", "hotfire.load"]
-    for name, value in options.items():
-        command += [f"--{name}", str(value)]
-    flags = [flag for flag, on in (("--insecure", target.insecure), ("--calibrate", calibrate)) if on]
-    return command + flags + ([] if cpu is None else ["--cpu", str(cpu)])
-
-
-def _environment() -> dict[str, str]:
-    """The parent's, without what would change locust's mind or the interpreter's."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("LOCUST_", "PYTEST_"))}
+    def _listen(self, wire: Wire) -> None:
+        for message in wire.lines():
+            self._heard.put((wire, message))
+        self._heard.put((wire, None))

@@ -41,6 +41,7 @@ TIMES = ("due", "took", "sent", "conn", "hdr", "fb", "ft", "lt", "end")
 COUNTS = ("i", "warm", "n", "status", "reused", "coal")
 TEXTS = ("err", "fin", "by")
 CANCELLED, BACKLOG = "cancelled_at_end", "backlog"
+FILE = "samples.jsonl.gz"
 BLOCK = 4096  # rows turned into arrays at once
 
 
@@ -278,6 +279,60 @@ def read(path: Path, digest: str | None = None) -> Samples:
     tail, collector = Tail(path), Collector()
     collector.extend(tail.rows())
     return collector.samples(tail.silences)
+
+
+def numbered(name: str, k: int, of: int) -> str:
+    """The file of one carrier of several: `samples-2.jsonl.gz`; the name itself where there is one alone."""
+    stem, dot, rest = name.partition(".")
+    return f"{stem}-{k + 1}{dot}{rest}" if of > 1 else name
+
+
+def merge(parts: Sequence[Path], into: Path) -> tuple[str, list[tuple[int, int]]]:
+    """Several carriers' files as one set: its digest and its silences."""
+    writer, flights, quiets = Writer(into), [], []
+    took, end = COLUMNS.index("took"), COLUMNS.index("end")
+    for part in parts:
+        tail, mine = Tail(part), []
+        for row in tail.rows():
+            writer.add(row)
+            if row[COLUMNS.index("err")] != BACKLOG:
+                mine.append((row[took], row[end]))
+            if writer.rows % BLOCK == 0:
+                writer.flush()
+        flights.append(mine)
+        quiets.append(tail.silences)
+    silences = common_silences(flights, quiets)
+    writer.silences(silences)
+    return writer.close(), silences
+
+
+def common_silences(
+    flights: Sequence[Sequence[tuple[int, int]]], quiets: Sequence[Sequence[tuple[int, int]]]
+) -> list[tuple[int, int]]:
+    """When some carrier had requests in flight and none got a byte: (begin, length). flights: per carrier (took, end) of each
+    request; quiets: per carrier its own silences (begin, length)."""
+    steps = [(at, k, 0, up) for k, mine in enumerate(flights) for begin, end in mine for at, up in ((begin, 1), (end, -1))]
+    steps += [
+        (at, k, 1, up) for k, mine in enumerate(quiets) for begin, size in mine for at, up in ((begin, 1), (begin + size, -1))
+    ]
+    steps.sort()
+    state = [[0, 0] for _ in flights]  # in flight, silent
+    found: list[tuple[int, int]] = []
+    since, busy, silent = -1, 0, 0  # carriers that get bytes; that get none
+    for number, (at, k, what, up) in enumerate(steps):
+        was = state[k][:]
+        state[k][what] += up
+        now = state[k]
+        busy += (now[0] > 0 and not now[1]) - (was[0] > 0 and not was[1])
+        silent += bool(now[1]) - bool(was[1])
+        if number + 1 < len(steps) and steps[number + 1][0] == at:
+            continue
+        if silent and not busy:
+            since = at if since < 0 else since
+        elif since >= 0:
+            found.append((since, at - since))
+            since = -1
+    return found
 
 
 def pack_gaps(gaps: Sequence[int]) -> str:

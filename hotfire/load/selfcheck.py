@@ -15,7 +15,7 @@ import math
 import os
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 LATE_SHARE = 0.05
@@ -97,6 +97,24 @@ class ClientCheck:
             "stamps": "kernel" if self.kernel_stamps else "user space",
             "figures": {name: round(value, 4) for name, value in figures.items()},
         }
+
+
+def together(verdicts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """One verdict of several carriers: sound when all are, each figure the worst of them."""
+    if len(verdicts) == 1:
+        return verdicts[0]
+    of = len(verdicts)
+    wrong = [(k, one) for k, one in enumerate(verdicts, 1) if not one["sound"]]
+    least = ("cpu_idle",)
+    names = verdicts[0]["figures"]
+    return {
+        "sound": not wrong,
+        "cause": "; ".join(f"process {k} of {of}: {one['cause']}" for k, one in wrong),
+        "remedy": wrong[0][1]["remedy"] if wrong else "",
+        "stamps": ", ".join(sorted({one["stamps"] for one in verdicts})),
+        "figures": {name: (min if name in least else max)(one["figures"][name] for one in verdicts) for name in names},
+        "processes": of,
+    }
 
 
 def _remedy(own: float, steal: float, idle: float) -> str:

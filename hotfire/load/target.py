@@ -38,6 +38,14 @@ class Target:
         if self.timeout_s <= 0 or self.slots < 1 or self.max_age_s < 0 or self.scale_s <= 0:
             raise BadInput(f"target: timeout {self.timeout_s}, slots {self.slots}, max_age {self.max_age_s}: not usable")
 
+    def options(self) -> dict[str, object]:
+        """As the command line of a carrier has it."""
+        return {
+            "target": self.url, "api": self.api, "model": self.model, "timeout": self.timeout_s, "slots": self.slots,
+            "max-age": self.max_age_s, "scale": self.scale_s, "served-by": self.served_by, "ca": self.ca,
+            "verify": "no" if self.insecure else "yes",
+        }  # fmt: skip
+
     @property
     def tls(self) -> bool:
         return self.url.startswith("https:")

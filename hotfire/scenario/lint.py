@@ -168,6 +168,9 @@ def _load(scenario: Scenario, located: Located) -> Iterator[Finding]:
     if load.arrivals.open and load.slots is not None and load.slots < needed:
         sum_ = f"{SLACK:g} x {peak:g}/s x {load.timeout:g}s timeout = {needed}"
         yield ("load", "slots"), f"{load.slots} slots would close the open loop, {sum_} or more are expected"
+    if load.processes > 1 and not load.arrivals.open:
+        said = f"{load.processes} processes under {load.arrivals.text}: requests wait for one another"
+        yield ("load", "processes"), f"{said}, 1 or an open loop is expected"
     yield from _lengths(load)
     if load.arrivals.kind == "closed":
         yield from _closed(scenario, load)

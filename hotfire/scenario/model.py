@@ -201,6 +201,7 @@ class Load(Model):
     answer_tokens: Spread | None = Field(None, description="instead of max_tokens: drawn for each request")
     timeout: Duration = Field("60s", validate_default=True, description="a request unanswered for this long has failed")
     slots: StrictInt | None = Field(None, ge=1, description="cap of requests in flight; 1.2 x peak rate x timeout when absent")
+    processes: StrictInt = Field(1, ge=1, le=64, description="client processes on this machine that share an open load")
     seed: StrictInt = Field(42, description="of the arrival plan and the order of prompts; the same seed is the same plan")
 
 

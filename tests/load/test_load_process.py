@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from hotfire.errors import HarnessError, Interrupted
+from hotfire.errors import HarnessError, Interrupted, Unjudged
 from hotfire.kube.wait import forget_interrupt, interrupt
 from hotfire.load.engine import Engine
 from hotfire.load.plan import Plan
 from hotfire.load.run import LoadRun, Progress
 from hotfire.load.samples import Writer, read
 from hotfire.load.target import Target
+from hotfire.words import Reason
 
 FAST = ("--ttft", "4", "--itl", "2")
 
@@ -31,11 +32,12 @@ def running(truthful: Callable[..., Any], planned: Callable[..., Plan], tmp_path
         yield load
 
 
-def test_a_carrier_that_dies_is_our_own_fault_and_is_noticed(running: LoadRun) -> None:
-    os.kill(running._process.pid, signal.SIGKILL)
+def test_a_carrier_that_dies_makes_the_load_the_clients_at_once(running: LoadRun) -> None:
+    os.kill(running.pids[0], signal.SIGKILL)
     began = time.monotonic()
-    with pytest.raises(HarnessError, match="exit code -9"):
+    with pytest.raises(Unjudged, match="exit code -9") as lost:
         running.wait_look(1)
+    assert lost.value.reason is Reason.CLIENT
     assert time.monotonic() - began < 2
 
 
@@ -51,7 +53,7 @@ def test_a_wait_sees_a_signal_at_once(running: LoadRun) -> None:
 
 
 def test_leaving_the_block_ends_the_carrier(running: LoadRun) -> None:
-    watch = os.pidfd_open(running._process.pid)
+    watch = os.pidfd_open(running.pids[0])
     running.__exit__(None, None, None)
     assert select.select([watch], [], [], 2)[0]
 
@@ -98,7 +100,7 @@ def test_the_carrier_is_pinned_where_it_is_told(
 ) -> None:
     cpu = max(os.sched_getaffinity(0))
     with LoadRun.start(planned("constant 50/s", 500), Target(truthful().url, "chat", "m"), tmp_path / "o", cpu=cpu) as load:
-        assert os.sched_getaffinity(load._process.pid) == {cpu}
+        assert os.sched_getaffinity(load.pids[0]) == {cpu}
 
 
 def test_without_kernel_stamps_the_time_of_the_read_stands_and_is_labelled(

@@ -147,9 +147,9 @@ def test_a_starved_client_says_so_with_cause_and_remedy(
     judged = target(truthful(*FAST).url, scale_s=0.5)
     with LoadRun.start(planned("constant 100/s", 300, max_tokens=1), judged, tmp_path / "out") as load:
         for _ in range(6):  # what a CPU quota does, coarser
-            os.kill(load._process.pid, signal.SIGSTOP)
+            os.kill(load.pids[0], signal.SIGSTOP)
             load._wait(0.3)
-            os.kill(load._process.pid, signal.SIGCONT)
+            os.kill(load.pids[0], signal.SIGCONT)
             load.wait_success(load.mark("running"), 0.1)
         load.wait_look(1)
         client = load.stop().client
@@ -164,7 +164,7 @@ from hotfire.load.run import LoadRun
 from hotfire.load.target import Target
 run = LoadRun.start(load(Path(sys.argv[1])), Target(sys.argv[2], "chat", "m"), Path(sys.argv[3]))
 run.wait_success(run.mark("began"), 5.0, fresh=False)
-sys.stdout.write(f"{run._process.pid} {'locust' in sys.modules or 'gevent' in sys.modules}\\n")
+sys.stdout.write(f"{run.pids[0]} {'locust' in sys.modules or 'gevent' in sys.modules}\\n")
 sys.stdout.flush()
 run.wait_look(1)
 """
@@ -190,7 +190,7 @@ def test_sigterm_cancels_what_is_open_and_says_so(
     server = truthful("--ttft", "5000")
     with LoadRun.start(planned("constant 50/s", 500), target(server.url), tmp_path / "out") as load:
         load.wait_success(load.mark("now"), 0.5)
-        os.kill(load._process.pid, signal.SIGTERM)
+        os.kill(load.pids[0], signal.SIGTERM)
         ended = load.stop()
     assert set(read(ended.samples, ended.digest).errors()) == {"cancelled_at_end"}
 

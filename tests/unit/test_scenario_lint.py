@@ -57,6 +57,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "gaps of one token": ( "timeout: 20s}\nslos:\n  - {metric: e2e", "timeout: 20s, max_tokens: 1}\nslos:\n  - {metric: itl", "15:6: itl p80 < 2s: an answer of one token has no gap, load.max_tokens of 2 or more is expected", ),
     "requests and for": ("timeout: 20s", "timeout: 20s, requests: 21, for: 21s", "13:57: requests and for both say when the first look is, one of them is expected"),
     "certificates that are not there": ("load: {", "reach: {tls: true, ca: ca.pem}\nload: {", "13:20: ca.pem: No such file or directory, a PEM file of certificates is expected"),
+    "processes of a spaced load": ("timeout: 20s", "timeout: 20s, processes: 2", "13:43: 2 processes under spaced 1s: requests wait for one another, 1 or an open loop is expected"),
     "slots that close the loop": ("spaced 1s", f"{POISSON}, slots: 100", "13:31: 100 slots would close the open loop, 1.2 x 8/s x 20s timeout = 192 or more are expected"),
     "slots under the peak of a ramp": ("spaced 1s", "ramp 1/s to 10/s over 1m, slots: 200", "13:44: 200 slots would close the open loop, 1.2 x 10/s x 20s timeout = 240 or more are expected"),
     "slots under a burst": ("spaced 1s", "bursts 50 every 1m, slots: 40", "13:38: 40 slots would close the open loop, 1.2 x 2.5/s x 20s timeout = 60 or more are expected"),

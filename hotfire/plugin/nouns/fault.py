@@ -150,7 +150,9 @@ class FaultNoun:
         seed = random.Random(f"{asked.seed}/{self.asked.name}").randrange(1 << 30)
         plan = plan_of(run, asked, folder, (requests,), seed=seed, warm_up=0, arrivals=asked.arrivals.steady)
         target = target_of(run, self.serves, asked, max_age_s=0.0)
-        self._load = self._stack.enter_context(LoadRun.start(plan, target, folder, headers=headers_of(run), calibrate=True))
+        self._load = self._stack.enter_context(
+            LoadRun.start(plan, target, folder, headers=headers_of(run), processes=asked.processes, calibrate=True)
+        )
         if self._load.wait_success(self._mark(self._load, "traffic"), FIRST_S) is None:
             raise Unjudged(f"no answer to the background traffic within {FIRST_S:g} s", reason=Reason.NO_DATA)
         return self._load

@@ -147,7 +147,9 @@ class LoadNoun:
         serves = self.scenario.serving(asked.to)
         target = target_of(run, serves, asked, max_age_s=self.scenario.reach.max_age)
         self._began, served = time.time(), ServedBy(run, serves)
-        with LoadRun.start(plan, target, folder, headers=headers_of(run), calibrate=True, on_tick=self._tick) as load:
+        with LoadRun.start(
+            plan, target, folder, headers=headers_of(run), processes=asked.processes, calibrate=True, on_tick=self._tick
+        ) as load:
             look = self._looks(load, asked, looks)
             ended = load.stop()
             self._samples, self._client = load.samples(), dict(ended.client)

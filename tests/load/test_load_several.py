@@ -1,0 +1,63 @@
+"""Several processes share one plan: one set of samples, one client check, and no process lost in silence."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hotfire.errors import Unjudged
+from hotfire.load.plan import Plan
+from hotfire.load.run import LoadRun
+from hotfire.load.samples import read
+from hotfire.load.target import Target
+from hotfire.words import Reason
+
+FAST = ("--ttft", "4", "--itl", "2")
+
+
+def test_each_request_is_sent_once_and_all_are_one_set(
+    truthful: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    server, plan = truthful(*FAST), planned("poisson 200/s", 200, 400, warm_up=7)
+    with LoadRun.start(plan, Target(server.url, "chat", "m", slots=200), tmp_path / "out", processes=3) as load:
+        assert len(load.wait_look(1)) == 200 and load.extend() == 2
+        window, ended = load.wait_look(2), load.stop()
+    found = read(ended.samples, ended.digest)
+    assert sorted(found.i) == list(range(-7, 400)) and len(server.truth()) == ended.sent == ended.rows == 407
+    assert [round(1e6 * due) for due in window.due] == [item.due_us for item in plan.items()][7:]
+    assert ended.client["sound"] and ended.client["processes"] == 3, ended.client["cause"]
+
+
+def test_they_send_at_their_common_times(truthful: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path) -> None:
+    server, plan = truthful(*FAST), planned("constant 100/s", 100, max_tokens=1)
+    with LoadRun.start(plan, Target(server.url, "chat", "m"), tmp_path / "out", processes=2) as load:
+        load.wait_look(1)
+        t0 = load.t0
+        load.stop()
+    came = sorted(at / 1e9 - t0 for at, _ in server.truth().values())
+    assert max(abs(at - k / 100) for k, at in enumerate(came)) < 0.1
+
+
+def test_a_freeze_is_one_silence_of_all(truthful: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path) -> None:
+    server = truthful("--ttft", "5", "--freeze", "0.5:1.5")
+    target = Target(server.url, "chat", "m", slots=400, scale_s=5.0)
+    with LoadRun.start(planned("constant 100/s", 300, max_tokens=1), target, tmp_path / "out", processes=2) as load:
+        load.wait_look(1)
+        ended, live = load.stop(), load.samples()
+    assert read(ended.samples, ended.digest).longest_silence()[0] == pytest.approx(1.5, abs=0.2)
+    assert live.longest_silence() == read(ended.samples).longest_silence()
+
+
+def test_one_that_dies_makes_the_load_the_clients(
+    truthful: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    target = Target(truthful(*FAST).url, "chat", "m")
+    with LoadRun.start(planned("constant 50/s", 5000), target, tmp_path / "out", processes=3) as load:
+        os.kill(load.pids[1], signal.SIGKILL)
+        with pytest.raises(Unjudged, match="carrier 2 of 3 ended with exit code -9") as lost:
+            load.wait_look(1)
+    assert lost.value.reason is Reason.CLIENT and "its part of the plan was not carried" in lost.value.details
+    assert not load.alive
