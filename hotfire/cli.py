@@ -304,33 +304,39 @@ def rbac(scenario: Path, namespace: str | None, only: str | None) -> None:
 
 @main.group()
 def image() -> None:
-    """hotfire's own image, built without Docker: the watchdog."""
+    """hotfire's own images, built without Docker: `hotfire` (the watchdog) and `hotfire-load` (the load in the cluster)."""
 
 
 @image.command("build")
-@click.option("--name", default="hotfire", show_default=True, help="which recipe")
-def build_image(name: str) -> None:
-    """Build the image into the cache and print the folder of its OCI layout."""
+@click.option("--name", help="one recipe alone")
+def build_image(name: str | None) -> None:
+    """Build the images into the cache and print the folders of their OCI layouts."""
+    from hotfire.stand import own
     from hotfire.stand.images import build
 
-    click.echo(build(name, lambda line: click.echo(line, err=True)))
+    for one in [name] if name else own.IMAGES:
+        click.echo(build(one, lambda line: click.echo(line, err=True)))
 
 
 @image.command("push")
 @click.argument("target", metavar="REGISTRY/NAME")
-@click.option("--name", default="hotfire", show_default=True, help="which recipe")
+@click.option("--name", help="one recipe alone")
 @click.option("--plain-http", is_flag=True, help="the registry speaks HTTP")
-def push_image(target: str, name: str, plain_http: bool) -> None:
-    """Push the image and print its reference by digest, for `stand.image`.
+def push_image(target: str, name: str | None, plain_http: bool) -> None:
+    """Push the images and print their references by digest, for `stand.image` and `stand.load_image`: TARGET itself for
+    `hotfire`, TARGET-load for `hotfire-load`.
 
     Credentials: $HOTFIRE_REGISTRY_AUTH (user:password), else the docker config file ($DOCKER_CONFIG or ~/.docker).
     """
+    from hotfire.stand import own
     from hotfire.stand.images import build, push_layout
     from hotfire.stand.registries import registry_of
 
     registry, repository = registry_of(target, plain_http)
     say = lambda line: click.echo(line, err=True)  # noqa: E731
-    click.echo(push_layout(registry, build(name, say), repository, say=say))
+    for one in [name] if name else own.IMAGES:
+        into = repository if name else f"{repository}{one.removeprefix('hotfire')}"
+        click.echo(push_layout(registry, build(one, say), into, say=say))
 
 
 @main.command()

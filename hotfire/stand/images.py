@@ -28,8 +28,7 @@ from hotfire.stand.embedded.lifecycle import Registry
 RECIPES = Path(__file__).parent / "embedded" / "images"
 SUITE = "bookworm"
 APT = Path("/etc/apt")
-NAMES = ("llamacpp", "tiny", "hotfire")
-OWN = "hotfire"  # its app is hotfire itself: the watchdog
+NAMES = ("llamacpp", "tiny", *own.IMAGES)  # the app of the last two is hotfire itself
 PYTHON = (3, 11)  # of the suite
 MAKING = 1  # raised when the same recipe is made into something else
 SETTINGS: Mapping[str, Any] = {
@@ -84,7 +83,8 @@ def build(name: str, say: Say) -> Path:
 
 
 def _settings(name: str) -> Mapping[str, Any]:
-    return {**SETTINGS, "Entrypoint": ["python3", "-m", own.COMMAND]} if name == OWN else SETTINGS
+    ours = own.IMAGES.get(name)
+    return {**SETTINGS, "Entrypoint": ["python3", "-m", ours.command]} if ours else SETTINGS
 
 
 def _key(name: str) -> str:
@@ -92,8 +92,8 @@ def _key(name: str) -> str:
     folders = [RECIPES / "base", *([RECIPES / name] if name != "base" else [])]
     files = [file for folder in folders for file in sorted(folder.iterdir()) if file.is_file()]
     sums = [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
-    if name == OWN:
-        sums += [(_inside(file), hashlib.sha256(file.read_bytes()).hexdigest()) for file in own.modules()]
+    if name in own.IMAGES:
+        sums += [(_inside(file), hashlib.sha256(file.read_bytes()).hexdigest()) for file in own.IMAGES[name].modules()]
     parts = [MAKING, SUITE, oci.architecture(), sums, _settings(name) if name != "base" else {}]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -178,15 +178,15 @@ def _app(recipe: Path, into: Path) -> None:
         shutil.copyfile(server, into / "server.py")
     if (lock := recipe / "requirements.lock").exists():
         _wheels(lock, site)
-    if recipe.name == OWN:
-        _own(site)
+    if recipe.name in own.IMAGES:
+        _own(own.IMAGES[recipe.name], site)
     for path in (into, *into.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def _own(site: Path) -> None:
+def _own(image: own.Own, site: Path) -> None:
     """hotfire's modules beside their packages, and byte code of all that the suite's Python takes: it starts in a second."""
-    for file in own.modules():
+    for file in image.modules():
         target = site / _inside(file)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)

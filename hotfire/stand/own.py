@@ -1,26 +1,43 @@
-"""What is in hotfire's own image: the modules that the watchdog's import reaches, and the packages they need, hash-locked.
+"""What is in hotfire's own two images: the modules that a command's import reaches, and the packages they need, hash-locked.
 
-`python -m hotfire.stand.own` writes the recipe's lock from requirements.lock (make lock); a test holds it current.
+`python -m hotfire.stand.own` writes the recipes' locks from requirements.lock (make lock); a test holds them current.
 """
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-COMMAND = "hotfire.rollout.watchdog"
-ROOTS = ("kubernetes", "pydantic", "PyYAML", "httpx")
 PACKAGE = Path(__file__).parents[1]
-WHOLE = PACKAGE.parent / "requirements.lock"  # of the checkout: an installed hotfire has the small one only
-SMALL = Path(__file__).parent / "embedded" / "images" / "hotfire" / "requirements.lock"
+WHOLE = PACKAGE.parent / "requirements.lock"  # of the checkout: an installed hotfire has the small ones only
+RECIPES = Path(__file__).parent / "embedded" / "images"
+
+
+@dataclass(frozen=True)
+class Own:
+    """command: what the image runs; more: modules started by it in processes of their own; roots: packages it needs."""
+
+    command: str
+    roots: tuple[str, ...]
+    more: tuple[str, ...] = ()
+
+    def modules(self) -> list[Path]:
+        return modules(self.command, *self.more)
+
+
+IMAGES = {
+    "hotfire": Own("hotfire.rollout.watchdog", ("kubernetes", "pydantic", "PyYAML", "httpx")),
+    "hotfire-load": Own("hotfire.load", ("click", "locust", "numpy"), ("hotfire.load.__main__", "hotfire.load.echo")),
+}
 NAME = re.compile(r"^[A-Za-z0-9][-A-Za-z0-9._]*")
 
 
-def modules(start: str = COMMAND) -> list[Path]:
-    """The files of hotfire that importing `start` may reach, those imported inside functions too, in a fixed order."""
+def modules(*starts: str) -> list[Path]:
+    """The files of hotfire that importing these may reach, those imported inside functions too, in a fixed order."""
     found: set[Path] = set()
-    todo = [start]
+    todo = list(starts)
     while todo:
         name = todo.pop()
         file = _file(name)
@@ -56,10 +73,10 @@ def _for_types(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
-def needed() -> set[str]:
+def needed(roots: Sequence[str]) -> set[str]:
     """The packages and all they need, of what is installed here; extras are not needed."""
     found: set[str] = set()
-    todo = list(ROOTS)
+    todo = list(roots)
     while todo:
         name = _plain(todo.pop())
         if name in found:
@@ -93,5 +110,12 @@ def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def lock_of(name: str) -> Path:
+    """The recipe's lock."""
+    return RECIPES / name / "requirements.lock"
+
+
 if __name__ == "__main__":
-    SMALL.write_text(filtered(WHOLE.read_text(), needed()))
+    for name, one in IMAGES.items():
+        lock_of(name).parent.mkdir(exist_ok=True)
+        lock_of(name).write_text(filtered(WHOLE.read_text(), needed(one.roots)))

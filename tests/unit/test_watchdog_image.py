@@ -1,4 +1,4 @@
-"""hotfire's own image: what is in it, what must not be, and with whose account it is pushed."""
+"""hotfire's own images: what is in them, what must not be, and with whose account they are pushed."""
 
 import base64
 import json
@@ -17,10 +17,13 @@ from hotfire.stand.registries import AUTH, registry_of
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The app layer of the image, unpacked."""
-    layout = images.build("hotfire", lambda _: None)
+    """The app layer of the watchdog's image, unpacked."""
+    return unpacked("hotfire", tmp_path_factory.mktemp("layer"))
+
+
+def unpacked(name: str, folder: Path) -> Path:
+    layout = images.build(name, lambda _: None)
     layer = json.loads(oci.image(layout)[1])["layers"][1]["digest"]
-    folder = tmp_path_factory.mktemp("layer")
     with tarfile.open(oci.blob(layout, layer)) as archive:
         archive.extractall(folder, filter="data")
     return folder / "app" / "site"
@@ -50,9 +53,19 @@ def test_what_helpers_need_is_in_the_image(site: Path, module: str) -> None:
     assert python(site, f"import {module}").returncode == 0
 
 
-def test_the_lock_of_the_image_is_a_part_of_the_whole_lock() -> None:
-    assert own.SMALL.read_text() == own.filtered(own.WHOLE.read_text(), own.needed()), "run `make lock`"
-    assert "http" not in own.SMALL.read_text().replace("httpx", "").replace("httpcore", "").replace("aiohttp", "")
+@pytest.mark.parametrize("name", own.IMAGES)
+def test_the_lock_of_an_image_is_a_part_of_the_whole_lock(name: str) -> None:
+    lock = own.lock_of(name).read_text()
+    assert lock == own.filtered(own.WHOLE.read_text(), own.needed(own.IMAGES[name].roots)), "run `make lock`"
+    assert "://" not in lock
+
+
+def test_the_load_starts_from_its_image_alone(tmp_path: Path) -> None:
+    site = unpacked("hotfire-load", tmp_path)
+    ended = python(site, "import sys; sys.argv[1:] = ['--help']; import runpy; runpy.run_module('hotfire.load')")
+    assert ended.returncode == 0 and "Carry a plan to a target." in ended.stdout, ended.stderr
+    assert python(site, "import hotfire.load.echo, numpy").returncode == 0
+    assert "ModuleNotFoundError" in python(site, "import kubernetes").stderr
 
 
 def test_an_account_comes_from_the_environment_or_the_docker_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
