@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parent))
 import worlds
 
+from hotfire.gates import flow
 from hotfire.gates import statistics as gates
 
 P0, FIRST, SEED = 0.05, 2_400, 4_711
@@ -103,6 +104,23 @@ def cell(name: str, use: float, runs: int) -> list[dict[str, object]]:
     return rows
 
 
+def capacity(
+    runs: int, utilisations: tuple[float, ...] = (0.7, 0.9, 1.05, 1.2)
+) -> dict[float, tuple[list[float], list[float]]]:
+    """Utilisation -> (flagged, confirmed) at any of the five looks, % of runs by world; a tenth is warm-up."""
+    sizes, warm = gates.look_sizes(FIRST), FIRST // 10
+    found: dict[float, tuple[list[float], list[float]]] = {}
+    for use in utilisations:
+        seen = []
+        for name in worlds.SERVED:
+            due, end = worlds.served(name, use, runs, warm + sizes[-1], SEED)
+            met = [flow.in_flight(a, b)[warm:] for a, b in zip(due, end, strict=True)]
+            hits = [(any(flow.saturated(x[:n]) for n in sizes), any(flow.confirmed(x[:n]) for n in sizes)) for x in met]
+            seen.append(100 * np.mean(hits, axis=0))
+        found[use] = ([float(row[0]) for row in seen], [float(row[1]) for row in seen])
+    return found
+
+
 def share(rows: list[dict], key: str) -> list[float]:  # type: ignore[type-arg]
     return [100 * row["counts"].get(key, 0) / row["runs"] for row in rows]
 
@@ -170,6 +188,17 @@ def main() -> None:
                 file.writelines(json.dumps(row) + "\n" for row in fresh)
             print(f"{time.monotonic() - began:5.0f} s  {name} {use}", file=sys.stderr)
     figures = report(rows)
+    above = capacity(asked.runs // 2)
+    print("saturation, any of five looks: util, flagged (mean / worst world, %), confirmed")
+    for use, (flagged, sure) in above.items():
+        print(
+            f"  {use}  {np.mean(flagged):4.1f} /{max(flagged):5.1f}   {np.mean(sure):5.1f} / {min(sure):.1f} to {max(sure):.1f}"
+        )
+    figures |= {
+        "saturation_confirmed_false_worst_pct": round(max(*above[0.7][1], *above[0.9][1]), 2),
+        "saturation_confirmed_found_1_2_pct": round(float(np.mean(above[1.2][1])), 1),
+        "saturation_confirmed_found_1_05_pct": round(float(np.mean(above[1.05][1])), 1),
+    }
     (OUT / "statistics.json").write_text(json.dumps({"figures": figures, "runs": asked.runs, "cells": rows}, indent=1))
     print(json.dumps(figures))
 

@@ -19,6 +19,7 @@ WORLDS = ("mm4", "mg4cv1", "mg4cv2", "llm", "llmttft", "twopod", "drift", "stall
 HELD_OUT = ("mm1", "mm16", "pareto", "bursty")  # never used to choose a constant of the rule
 OWN = ("cache", "pauses", "gamma")  # added here: prefix-cache phases; freezes at random times; clumped arrivals
 REFUSED = ("bursts",)  # lint refuses to gate on it: 9 % wrong passes at utilisation 0.9 (200 runs, 2026-11-25), 1 % at 0.8
+SERVED = ("mm4", "mg4cv1", "mg4cv2", "pareto", "twopod", "drift", "cache", "llm")
 SLOTS, BASE, PER, PREFILL = 16, 0.020, 0.0008, 0.00008
 
 
@@ -149,6 +150,15 @@ def simulate(name: str, utilisation: float, runs: int, requests: int, seed: int,
         "cache": lambda: queue(t, np.where(phases(rng, shape, 50), 1.5, 0.5) * lognormal(rng, shape, 0.5), 4) - t,
     }
     return {name: make[name]()[:, burn:]}
+
+
+def served(name: str, utilisation: float, runs: int, requests: int, seed: int) -> tuple[Floats, Floats]:
+    """(due, end), both (runs, requests), of a world in SERVED, from an empty start: what a load on a fresh target sees."""
+    gap = np.random.default_rng([seed, *name.encode()]).standard_exponential((runs, requests))
+    latency = simulate(name, utilisation, runs, requests, seed, burn=0)[name]
+    rate = utilisation * (_capacity[0] if name == "llm" else 4)
+    due = np.cumsum(gap / rate, axis=1)
+    return due, due + latency
 
 
 def _bursty(rng: np.random.Generator, gap: Floats, utilisation: float) -> Floats:

@@ -72,7 +72,8 @@ class CheckSpec:
 class Findings(list[str]):
     """What is wrong, one line each, in a suite's `assert … == []`; carries what a failure must say beyond its lines.
 
-    headline: one line, observed against expected; blame: who by rule, else the check's default; observed/expected: JSON.
+    headline: one line, observed against expected; blame: who by rule, else the check's default; observed/expected: JSON;
+    reason: of the FAIL.
     """
 
     def __init__(
@@ -82,9 +83,11 @@ class Findings(list[str]):
         blame: Blame | None = None,
         observed: object = None,
         expected: object = None,
+        reason: Reason = Reason.BREACH,
     ) -> None:
         super().__init__(lines)
         self.headline, self.blame, self.observed, self.expected = headline, blame, observed, expected
+        self.reason = reason
 
 
 @dataclass

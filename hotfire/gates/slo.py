@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import hotfire.gates.statistics as rules
 from hotfire.errors import HarnessError, Unjudged
-from hotfire.gates.flow import in_flight, longest_stall, saturated
+from hotfire.gates.flow import Flow, flow, longest_stall
 from hotfire.gates.statistics import Judgement
 from hotfire.words import Outcome, Reason
 
@@ -308,9 +308,8 @@ def stall(samples: Samples, limit_s: float) -> Silence:
     return Silence(outcome, reason, seconds, at, limit_s, s.heard is not None, line)
 
 
-def saturation(samples: Samples) -> bool:
-    """Whether the number in flight only grew (statistics.md): confirm by a second window before blaming anyone."""
+def flowed(samples: Samples) -> Flow:
+    """How many requests were in flight, and whether that only grew (statistics.md). Raises Unjudged EMPTY."""
     import numpy as np
 
-    end = np.where(np.isnan(samples.last), np.inf, samples.last)
-    return saturated(in_flight(samples.due, end))
+    return flow(samples.due, np.where(np.isnan(samples.last), np.inf, samples.last))

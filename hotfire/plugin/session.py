@@ -221,7 +221,7 @@ class Certification:
         left, op, right = (self.current.failed if self.current else None) or (None, "", None)
         if isinstance(left, Findings):
             result: Judged = judged(
-                Outcome.FAIL, Reason.BREACH, left.blame or spec.blames, left.headline or (left[0] if left else ""),
+                Outcome.FAIL, left.reason, left.blame or spec.blames, left.headline or (left[0] if left else ""),
                 details=tuple(left), observed=left.observed, expected=left.expected,
             )  # fmt: skip
         else:

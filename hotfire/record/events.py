@@ -133,6 +133,17 @@ class Gated(Event):
     judgement: dict[str, Any]
 
 
+class Flowed(Event):
+    """How many requests were in flight under a load, and whether that only grew; `judge` recomputes it from the samples."""
+
+    type: Literal["flowed"] = "flowed"
+    load: str
+    look: int
+    requests: int = Field(description="counted ones, the window")
+    until: float = Field(description="end of the observation, seconds from t0 of the load")
+    flow: dict[str, Any] = Field(description="busy, mean, fifths, saturated, confirmed")
+
+
 class Faulted(Event):
     """A step in the life of a fault; every step carries its own evidence."""
 
@@ -251,6 +262,7 @@ AnyEvent = Annotated[
     | Judged
     | Loaded
     | Gated
+    | Flowed
     | Faulted
     | Marked
     | Changed

@@ -14,10 +14,11 @@ import jinja2
 
 from hotfire.errors import HarnessError, Unjudged
 from hotfire.gates.decision import SEVERITY
+from hotfire.gates.flow import words
 from hotfire.load import samples
 from hotfire.record.events import Gated, Loaded
 from hotfire.report.objective import SHARES
-from hotfire.report.plot import latency_plot
+from hotfire.report.plot import ecdf_plot, latency_plot
 from hotfire.report.story import Story, moment
 from hotfire.words import Outcome, Proof, State, Verdict
 
@@ -48,10 +49,11 @@ class Objective:
 
 @dataclass(frozen=True)
 class Plot:
-    """A load as a picture, or why there is none."""
+    """A load as pictures (latency over time; its distribution), or why there are none."""
 
     title: str
     svg: str
+    ecdf: str = ""
     why_not: str = ""
 
 
@@ -81,6 +83,7 @@ def _page(story: Story, folder: Path) -> dict[str, Any]:
         "objectives": [_objective(one, story) for one in gates[: GATES - crowded]],
         "objectives_more": max(len(gates) - GATES + crowded, 0),
         "confidence": _confidence(gates),
+        "flow": "; ".join([*(words(one.flow) for one in list(story.flows.values())[:1]), *_dependence(gates)]),
         "clients": [_client(one) for one in story.loads.values()][:2],
         "plots": _plots(story, folder),
         "seen": _seen(story),
@@ -167,18 +170,16 @@ def _confidence(gates: Sequence[Gated]) -> str:
     said = [label.get(kind, kind) for kind in kinds if kind]
     within = {f"{metric} < {_seconds(limit)}" for one in gates for metric, limit in one.gate.get("within", {}).items()}
     good = [f"goodput within {' and '.join(sorted(within))}"] if within else []
-    return ", ".join([*(f"{level} one-sided, over all looks" for level in levels), *said, *good, *_dependence(gates)])
+    return ", ".join([*(f"{level} one-sided, over all looks" for level in levels), *said, *good])
 
 
 def _dependence(gates: Sequence[Gated]) -> Iterator[str]:
-    """How much requests of a rated load told of each other: what the stated confidence already allows for."""
-    tied = [one.judgement for one in gates if float(one.judgement.get("tau") or 1) > 1]
-    if tied:
-        worst = max(tied, key=lambda found: float(found["tau"]))
-        yield (
-            f"requests depend on each other over up to {float(worst['tau']):.3g} "
-            f"({worst['n']} are worth {float(worst['effective']):.0f} independent ones)"
-        )
+    """How much requests told of each other, where most: what the stated confidence already allows for."""
+    judged = [one.judgement for one in gates if one.judgement.get("tau")]
+    if judged:
+        worst = max(judged, key=lambda found: float(found["tau"]))
+        worth = f"{worst['n']} are worth {float(worst['effective']):.0f} independent ones"
+        yield f"autocorrelation time {float(worst['tau']):.3g} (in requests): {worth}"
 
 
 def _client(load: Loaded) -> str:
@@ -203,26 +204,30 @@ def _served(by: Mapping[str, Any]) -> str:
 def _plots(story: Story, folder: Path) -> list[Plot]:
     """The load that the objectives were judged on, and the traffic beneath the faults."""
     out: list[Plot] = []
-    tall = 160 - 11 * min(len(_because(story)), BECAUSE + 1) - 10 * min(len(story.faults), FAULTS + 1)
-    heights = (max(tall, 74), max(tall - 20, 60))  # what the page has left for them
+    tall = 148 - 11 * min(len(_because(story)), BECAUSE + 1) - 10 * min(len(story.faults), FAULTS + 1)
+    heights = (max(tall, 68), max(tall - 20, 54))  # what the page has left for them
     for load in list(story.loads.values())[:2]:
-        metric, limit = _drawn(story, load.name)
+        metric, limit, share = _drawn(story, load.name)
         marks = [(mark.name, mark.load_time) for mark in story.marks.get(load.name, []) if mark.load_time is not None]
-        title = f"{load.name}: {metric} of each request over the time at which it was due ({load.arrivals})"
+        title = (
+            f"{load.name}: {metric} of each request over the time at which it was due ({load.arrivals}), and its distribution"
+        )
         try:
             found = samples.read(_inside(folder, load.samples), load.samples_digest)
-            out.append(Plot(title, latency_plot(found, metric, limit, marks, height=heights[len(out)])))
+            height = heights[len(out)]
+            over_time = latency_plot(found, metric, limit, marks, height=height)
+            out.append(Plot(title, over_time, ecdf_plot(found, metric, limit, share, height=height)))
         except (HarnessError, Unjudged, OSError) as error:
-            out.append(Plot(title, "", f"no picture: {getattr(error, 'message', None) or error}"))
+            out.append(Plot(title, "", why_not=f"no picture: {getattr(error, 'message', None) or error}"))
     return out
 
 
-def _drawn(story: Story, load: str) -> tuple[str, float | None]:
-    """The first limit on a latency that the load was judged by: (metric, seconds)."""
-    gates = [one.gate for one in story.gates.values() if one.load == load]
-    limits = [(one["metric"], float(one["limit"])) for one in gates if one.get("metric") not in SHARES]
-    limits += [(metric, float(limit)) for one in gates for metric, limit in one.get("within", {}).items()]
-    return limits[0] if limits else ("e2e", None)
+def _drawn(story: Story, load: str) -> tuple[str, float | None, float | None]:
+    """The first limit on a latency that the load was judged by: (metric, seconds, share of requests that must be within)."""
+    gates = [(one.gate, 1 - float(one.judgement["limit"])) for one in story.gates.values() if one.load == load]
+    limits = [(one["metric"], float(one["limit"]), share) for one, share in gates if one.get("metric") not in SHARES]
+    limits += [(metric, float(limit), share) for one, share in gates for metric, limit in one.get("within", {}).items()]
+    return limits[0] if limits else ("e2e", None, None)
 
 
 def _seen(story: Story) -> list[tuple[str, list[str]]]:

@@ -6,15 +6,16 @@ now counts beside what was recorded, and the worse of the two wins: no edited fi
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hotfire.errors import BadInput, HarnessError, Unjudged
 from hotfire.gates.decision import Ending, decide, verdict
+from hotfire.gates.flow import words
 from hotfire.load import plan, samples
-from hotfire.record.events import Entry, Gated, Judged, Loaded
+from hotfire.record.events import Entry, Flowed, Gated, Judged, Loaded
 from hotfire.report import objective
 from hotfire.report.story import RECORD, Story
 from hotfire.words import Blame, Outcome, Reason, Verdict
@@ -49,7 +50,9 @@ def judge(folder: Path) -> Rejudged:
     lines.append("anchors: not checked")  # the journal is in the cluster, and this works without one
     again, gate_lines, gate_differences = _gates(folder, story)
     lines += gate_lines
-    differences += gate_differences
+    flow_lines, flow_differences = _flows(folder, story)
+    lines += flow_lines
+    differences += gate_differences + flow_differences
     entries = [*story.entries, *(_as_entry(story, event) for event in again)]
     reached, because = verdict(entries, Ending.of(story.entries, whole=story.broken is None))
     differences += _decision(story) + _concluded(folder, story, reached)
@@ -79,6 +82,23 @@ def _gates(folder: Path, story: Story) -> tuple[list[Judged], list[str], list[st
             differences.append(f"{key}: PASS is recorded, without an evaluation that could be repeated")
             again.append(Judged(check=key, outcome=Outcome.INVALID, reason=Reason.NO_EVIDENCE, blame=Blame.HARNESS))
     return again, lines, differences
+
+
+def _flows(folder: Path, story: Story) -> tuple[list[str], list[str]]:
+    """How requests flowed under each load, again: (lines, differences)."""
+    lines: list[str] = []
+    differences: list[str] = []
+    loaded = {(event.name, event.look): event for event in story.all(Loaded)}
+    for event in story.all(Flowed):
+        load = loaded.get((event.load, event.look))
+        found = _samples(folder, load) if load else HarnessError("no samples of it are recorded")
+        if not isinstance(found, samples.Samples):
+            differences.append(f"load {event.load}, look {event.look}: {found}")
+            continue
+        now = objective.flowed(found, event.requests, event.until)
+        differences += [f"load {event.load}, look {event.look}: {line}" for line in _differences(event.flow, now, tuple(now))]
+        lines.append(f"load {event.load}, look {event.look}: {words(now)}")
+    return lines, differences
 
 
 def _again(
@@ -132,16 +152,18 @@ def _judged(key: str, now: Mapping[str, Any]) -> Judged:
     return Judged(check=key, outcome=now["outcome"], reason=now["reason"], blame=blame, message=str(now.get("detail", "")))
 
 
-def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any], compared: Sequence[str] = COMPARED) -> list[str]:
     return [
         f"{name} was {then.get(name)}, it is {now.get(name)}"
-        for name in COMPARED
+        for name in compared
         if (name in then or name in now) and not _same(then.get(name), now.get(name))
     ]
 
 
 def _same(then: object, now: object) -> bool:
     """Equal, floats to eight digits: another numpy may sum in another order."""
+    if isinstance(then, list) and isinstance(now, list):
+        return len(then) == len(now) and all(map(_same, then, now))
     if isinstance(then, int | float) and isinstance(now, int | float):
         return math.isclose(then, now, rel_tol=1e-8, abs_tol=1e-12)
     return (None if then is None else str(then)) == (None if now is None else str(now))

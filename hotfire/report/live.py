@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from hotfire.gates.flow import words
 from hotfire.record.events import (
     Armed,
     Changed,
@@ -10,6 +11,7 @@ from hotfire.record.events import (
     Deployed,
     Event,
     Faulted,
+    Flowed,
     Gated,
     Judged,
     Loaded,
@@ -65,6 +67,8 @@ def _lines(event: Event) -> Iterator[str]:
         case Gated():
             said = event.judgement.get("detail") or event.judgement.get("outcome")
             yield f"gate {event.check}, look {event.look}: {said}"
+        case Flowed():
+            yield f"load {event.load}, look {event.look}: {words(event.flow)}"
         case Faulted():
             effect = f" {event.effect}" if event.effect else ""
             yield f"fault {event.fault}: {event.step}{effect}"

@@ -10,14 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 from hotfire.gates import slo as gate_rules
+from hotfire.gates.flow import SATURATED
 from hotfire.gates.laws import e_value
 from hotfire.gates.statistics import Judgement, alphas
 from hotfire.load.samples import Samples
 from hotfire.scenario.model import Load, Slo, bad_share
-from hotfire.words import Outcome
+from hotfire.words import Outcome, Reason
 
 SHARES = ("errors", "goodput")  # metrics whose limit is a share of the requests
-SATURATED = "the number of requests in flight only grew: the load is above what the target carries"
 
 
 def describe(objective: Slo, load: Load, *, requests: int, until: float, required_gates: int, windows: int) -> dict[str, Any]:
@@ -61,10 +61,18 @@ def judge(samples: Samples, gate: Mapping[str, Any], *, look: int, last_look: bo
         required_gates=int(gate["required_gates"]),
         windows=int(gate.get("windows", 1)),  # records of before had one
     )
-    rated = gate["arrivals"] != "spaced"
-    if rated and found.outcome in (Outcome.FAIL, Outcome.INVALID) and gate_rules.saturation(kept):
-        return replace(found, detail=f"{found.detail}; {SATURATED}")
-    return found
+    if gate["arrivals"] == "spaced" or found.outcome is Outcome.PASS:
+        return found
+    flow = gate_rules.flowed(kept)
+    if flow.confirmed and found.outcome is not Outcome.FAIL and gate["metric"] != "errors":
+        said = f"{SATURATED}, and it grew in each half of the window; {found.detail}"
+        return replace(found, outcome=Outcome.FAIL, reason=Reason.SATURATED, needs=None, detail=said)
+    return replace(found, detail=f"{found.detail}; {SATURATED}") if flow.saturated and found.outcome else found
+
+
+def flowed(samples: Samples, requests: int, until: float) -> dict[str, Any]:
+    """The `flow` of a Flowed event: how many requests were in flight in a window. Raises Unjudged EMPTY."""
+    return gate_rules.flowed(window(samples, requests, until)).as_record()
 
 
 def burning(samples: Samples, gate: Mapping[str, Any]) -> bool:

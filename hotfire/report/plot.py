@@ -1,4 +1,7 @@
-"""Latency over time as inline SVG: one mark per request, the limit, the moments in which something was done.
+"""Latency over time, and its distribution against the objective, as inline SVG.
+
+Over time: one mark per request, the limit, the moments in which something was done. The distribution: the share of requests
+answered within each latency (ECDF); failed ones are never answered, so that their curve ends below 100 %.
 
 Made for black and white: a request within the limit is a dot, one over it a ring, a failed one a cross on the upper edge.
 Of many requests each column of the plot shows its median and its slowest, so that no slow one can hide.
@@ -20,9 +23,10 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 Scale = Callable[[float], float]
-WIDTH, HEIGHT = 720, 150
+WIDTH, NARROW, HEIGHT = 540, 180, 150
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 14, 18
 DOTS = 600  # requests drawn one by one
+STAIRS = 200  # points of a distribution
 STEPS = (1, 2, 2.5, 5, 10)
 
 
@@ -48,7 +52,10 @@ def latency_plot(
     def y(seconds: float) -> float:
         return height - BOTTOM - min(seconds, top) * up
 
-    parts = [_axes(end, top, x, y, height)]
+    step = 60 * _nice(end / 360) if end > 600 else _nice(end / 6)
+    below = [(x(step * n), _time(step * n)) for n in range(int(end / step) + 1)]
+    beside = [(y(top * share), _time(top * share)) for share in (0.0, 0.5, 1.0)]
+    parts = [_axes(below, beside, WIDTH, height)]
     if limit_s is not None:
         parts.append(f'<line class="limit" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(limit_s):.1f}" y2="{y(limit_s):.1f}"/>')
         parts.append(
@@ -61,6 +68,45 @@ def latency_plot(
         parts.append(_dot(x(float(kept.due[index])), float(latency[index]), bool(good[index]), y))
     return (
         f'<svg viewBox="0 {-over} {WIDTH} {height + over}" role="img" aria-label="{escape(metric)} over time" '
+        f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
+    )
+
+
+def ecdf_plot(samples: Samples, metric: str, limit_s: float | None, share: float | None, *, height: int = HEIGHT) -> str:
+    """An <svg>, safe to be put into a page: the empirical distribution of the latencies.
+
+    limit_s (seconds) and share (0..1): the objective, which holds where the curve passes above the corner of the two.
+    """
+    import numpy as np
+
+    latency = np.sort(samples.counted().latency(metric))
+    finite = latency[np.isfinite(latency)]
+    top = _nice(max([float(np.quantile(finite, 0.995)) * 1.1 if len(finite) else 0.0, (limit_s or 0.0) * 1.25, 1e-3]))
+    across, up = (NARROW - LEFT - RIGHT) / top, height - TOP - BOTTOM
+
+    def x(seconds: float) -> float:
+        return LEFT + min(seconds, top) * across
+
+    def y(at: float) -> float:
+        return height - BOTTOM - at * up
+
+    below = [(x(top * at) - 8 * (at == 1), _time(top * at)) for at in (0.0, 0.5, 1.0)]
+    parts = [_axes(below, [(y(at), f"{at:.0%}") for at in (0.0, 0.5, 1.0)], NARROW, height)]
+    if limit_s is not None and share is not None:
+        corner = f'x1="{x(limit_s):.1f}" x2="{{}}" y1="{y(share):.1f}" y2="{{}}"/>'
+        parts += [
+            f'<line class="limit" {corner.format(f"{x(limit_s):.1f}", y(0))}',
+            f'<line class="limit" {corner.format(LEFT, f"{y(share):.1f}")}',
+        ]
+        parts.append(
+            f'<text class="limit" x="{x(limit_s) - 3:.1f}" y="{y(share) + 9:.1f}" text-anchor="end">{share:.3g}</text>'
+        )
+    ranks = np.unique(np.linspace(0, len(finite) - 1, min(len(finite), STAIRS)).astype(int))
+    stairs = "".join(f"H{x(float(finite[rank])):.1f}V{y((rank + 1) / len(latency)):.1f}" for rank in ranks)
+    end = f"H{NARROW - RIGHT}" if len(finite) else ""
+    parts.append(f'<path class="ecdf" d="M{LEFT} {y(0):.1f}{stairs}{end}"/>')
+    return (
+        f'<svg viewBox="0 0 {NARROW} {height}" role="img" aria-label="distribution of {escape(metric)}" '
         f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
     )
 
@@ -93,19 +139,12 @@ def _mark(number: int, name: str, x: float, height: int) -> str:
     )
 
 
-def _axes(end: float, top: float, x: Scale, y: Scale, height: int) -> str:
-    parts = [f'<path class="axis" d="M{LEFT} {TOP}V{height - BOTTOM}H{WIDTH - RIGHT}"/>']
-    for share in (0.0, 0.5, 1.0):
-        parts.append(f'<text x="{LEFT - 4}" y="{y(top * share) + 3:.1f}" text-anchor="end">{_time(top * share)}</text>')
-        if share:
-            parts.append(
-                f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(top * share):.1f}" y2="{y(top * share):.1f}"/>'
-            )
-    step = 60 * _nice(end / 360) if end > 600 else _nice(end / 6)
-    parts += [
-        f'<text x="{x(step * n):.1f}" y="{height - 7}" text-anchor="middle">{_time(step * n)}</text>'
-        for n in range(int(end / step) + 1)
-    ]
+def _axes(below: Sequence[tuple[float, str]], beside: Sequence[tuple[float, str]], width: int, height: int) -> str:
+    """The frame with its labels, each (place, text); a line across at every label beside it but the lowest."""
+    parts = [f'<path class="axis" d="M{LEFT} {TOP}V{height - BOTTOM}H{width - RIGHT}"/>']
+    parts += [f'<text x="{LEFT - 4}" y="{y + 3:.1f}" text-anchor="end">{text}</text>' for y, text in beside]
+    parts += [f'<line class="grid" x1="{LEFT}" x2="{width - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>' for y, _ in beside[1:]]
+    parts += [f'<text x="{x:.1f}" y="{height - 7}" text-anchor="middle">{text}</text>' for x, text in below]
     return "".join(parts)
 
 

@@ -19,6 +19,7 @@ from hotfire.record.events import (
     Entry,
     Event,
     Faulted,
+    Flowed,
     Gated,
     Judged,
     Loaded,
@@ -188,6 +189,11 @@ class Story:
     def loads(self) -> dict[str, Loaded]:
         """Load -> what was last said of it."""
         return {event.name: event for event in self.all(Loaded)}
+
+    @cached_property
+    def flows(self) -> dict[str, Flowed]:
+        """Load -> how requests flowed under it, as last said."""
+        return {event.load: event for event in self.all(Flowed)}
 
     @cached_property
     def marks(self) -> dict[str, list[Marked]]:

@@ -25,6 +25,7 @@ from hotfire.record.events import (
     Decided,
     Event,
     Faulted,
+    Flowed,
     Gated,
     Judged,
     Loaded,
@@ -39,7 +40,7 @@ from hotfire.record.events import (
 )
 from hotfire.record.redactor import Redactor
 from hotfire.record.writer import Recorder
-from hotfire.report import live, objective, write_all
+from hotfire.report import live, objective, plot, write_all
 from hotfire.report.allure import allure_status, scan
 from hotfire.report.judge import judge
 from hotfire.report.rows import ROWS
@@ -151,6 +152,7 @@ class Run:
                 yield Seen(check=key, noun=one, count=2)
         if check.id == "load.client":
             yield self.loaded("objectives", self.requests, [("look 1", float(self.requests))])
+            yield self.flowed()
         if check.id == "faults.effect":
             yield from self.fault(check.param)
         if check.id == "load.slo":
@@ -172,6 +174,11 @@ class Run:
             client={"sound": True, "cause": "", "figures": {"dispatch_p99_ms": 0.42}},
         )  # fmt: skip
         return self.event
+
+    def flowed(self) -> Flowed:
+        until = self.event.window[1]
+        flow = objective.flowed(samples.read(self.folder / self.event.samples), self.requests, until)
+        return Flowed(load="objectives", look=1, requests=self.requests, until=until, flow=flow)
 
     def gated(self, param: str) -> Gated:
         slo = next(one for one in self.scenario.slos if one.id == param)
@@ -401,6 +408,21 @@ def test_many_requests_are_thinned_and_the_slowest_stays(made: dict[str, Path]) 
     assert 200 < plot.count("<circle") <= 600
 
 
+@pytest.mark.parametrize(("requests", "fails"), [(30, False), (30, True), (3000, False)])
+def test_the_distribution_is_that_of_the_samples_and_never_counts_a_failure(tmp_path: Path, requests: int, fails: bool) -> None:
+    write_samples(tmp_path / "s.gz", requests, 1.0, fails)
+    found = samples.read(tmp_path / "s.gz").counted()
+    drawn = plot.ecdf_plot(found, "e2e", 2.0, 0.8, height=132)
+    heights = [float(y) for y in re.findall(r"V([0-9.]+)", drawn.split('class="ecdf"')[1])]
+    answered = 1 - (found.is_error().sum() / requests)
+    assert heights == sorted(heights, reverse=True) and len(heights) == min(requests - int(found.is_error().sum()), 200)
+    assert heights[-1] == pytest.approx(132 - 18 - 100 * answered, abs=0.06)
+    middle = float(re.findall(r"H([0-9.]+)V", drawn.split('class="ecdf"')[1])[len(heights) // 2])
+    half = sorted(found.latency("e2e"))[round(len(heights) // 2 * (requests * answered - 1) / max(len(heights) - 1, 1))]
+    limit = float(re.findall(r'<line class="limit" x1="([0-9.]+)"', drawn)[0])
+    assert (middle - 46) / (limit - 46) == pytest.approx(half / 2.0, rel=0.05)
+
+
 def test_a_plot_without_its_samples_says_so(tmp_path: Path) -> None:
     Run(tmp_path).write()
     (tmp_path / "load/objectives/samples.jsonl.gz").write_bytes(b"")
@@ -509,7 +531,8 @@ def test_the_certificate_says_what_dependent_requests_are_worth(tmp_path: Path) 
     Run(tmp_path / "free").write()
     tied, free = ((tmp_path / name / "certificate.html").read_text() for name in ("tied", "free"))
     assert "objectives to deployment/llama: spaced 1s" in free
-    assert "over up to 3.7 (30 are worth 8 independent ones)" in tied and "independent ones" not in free
+    assert "autocorrelation time 3.7 (in requests): 30 are worth 8 independent ones" in tied
+    assert "autocorrelation time 1 (in requests): 30 are worth 30 independent ones" in free
 
 
 def test_goodput_is_judged_again_offline_and_printed_with_its_limits(tmp_path: Path) -> None:
@@ -533,6 +556,50 @@ def test_a_load_above_capacity_is_named_as_that(tmp_path: Path, slow: float, gro
     assert (objective.SATURATED in found.detail) is grew, found
     if grew:
         assert found.outcome is not Outcome.PASS
+
+
+@pytest.mark.parametrize(("growth", "metric", "reason"), [
+    (0.5, "e2e", Reason.SATURATED), (0.0, "e2e", Reason.INSUFFICIENT), (0.5, "errors", Reason.INSUFFICIENT),
+])  # fmt: skip
+def test_a_latency_above_capacity_fails_although_no_bound_would_ever_decide_it(
+    tmp_path: Path, growth: float, metric: str, reason: Reason
+) -> None:
+    write_samples(tmp_path / "s.gz", 400, 1.0, False, growth)
+    gate = {"metric": metric, "statistic": "p80", "limit": 0.2 if metric == "errors" else 800.0, "confidence": 0.95,
+            "arrivals": "poisson", "timeout_s": 900, "until": 900, "requests": 400, "required_gates": 1,
+            "windows": 3}  # fmt: skip
+    found = objective.judge(samples.read(tmp_path / "s.gz"), gate, look=1, last_look=True)
+    assert (found.reason, found.outcome is Outcome.FAIL) == (reason, reason is Reason.SATURATED)
+
+
+def test_how_requests_flowed_is_in_every_report_and_is_judged_again(tmp_path: Path, made: dict[str, Path]) -> None:
+    flow = said(made["go"])["flows"][0]["flow"]
+    assert 0 < flow["busy"] < 1 and 0 < flow["mean"] < 1 and len(flow["fifths"]) == 5 and not flow["saturated"]
+    words = f"utilisation {flow['busy']:.0%} (a request in flight), {flow['mean']:.3g} in flight on average"
+    assert f"load objectives, look 1: {words}" in judge(made["go"]).lines
+    assert words in (made["go"] / "certificate.html").read_text()
+
+    class Forger(Run):
+        def flowed(self) -> Flowed:
+            event = super().flowed()
+            return event.model_copy(update={"flow": event.flow | {"busy": 0.1, "fifths": [0.0] * 5}})
+
+    Forger(tmp_path).write()
+    assert [line.split(" was")[0] for line in judge(tmp_path).differences] == [
+        "load objectives, look 1: busy", "load objectives, look 1: fifths",
+    ]  # fmt: skip
+
+
+def test_a_load_above_capacity_is_flagged_in_every_report(tmp_path: Path) -> None:
+    class Growing(Run):
+        def flowed(self) -> Flowed:
+            event = super().flowed()
+            return event.model_copy(update={"flow": event.flow | {"saturated": True, "confirmed": True}})
+
+    Growing(tmp_path).write()
+    words = f"SATURATED: {objective.SATURATED}"
+    event = Flowed(load="objectives", look=1, requests=9, until=9.0, flow=said(tmp_path)["flows"][0]["flow"])
+    assert words in live.lines(event)[0] and words in (tmp_path / "certificate.html").read_text()
 
 
 def test_an_objective_without_requests_is_unjudged(tmp_path: Path) -> None:

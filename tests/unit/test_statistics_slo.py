@@ -210,6 +210,14 @@ def test_a_stall_that_nobody_could_see_is_no_data(blind):
     assert seen.value.reason is Reason.NO_DATA
 
 
+def test_utilisation_is_the_share_of_the_time_with_a_request_in_flight():
+    seen = flow.flow([0.0, 1.0, 4.0, 10.0], [2.0, 3.0, 6.0, math.inf])
+    assert (seen.busy, seen.mean) == (pytest.approx(0.5), pytest.approx(0.6))
+    assert (flow.flow([1.0], [2.0]).busy, flow.flow([0.0, 5.0], [math.inf, math.inf]).busy) == (0.0, 1.0)
+    with pytest.raises(Unjudged):
+        flow.flow([], [])
+
+
 def test_a_queue_that_only_grows_is_saturated_and_a_steady_one_is_not():
     rng = np.random.default_rng(5)
     due = np.cumsum(rng.exponential(1, 2_000))
@@ -217,4 +225,7 @@ def test_a_queue_that_only_grows_is_saturated_and_a_steady_one_is_not():
     growing = np.maximum.accumulate(due + 0.2 * np.arange(2_000))
     assert flow.saturated(flow.in_flight(due, growing))
     assert not flow.saturated(flow.in_flight(due, steady))
+    assert (flow.confirmed(flow.in_flight(due, growing)), flow.confirmed(flow.in_flight(due, steady))) == (True, False)
+    once = np.maximum.accumulate(due + 0.2 * np.minimum(np.arange(2_000), 1_000))
+    assert not flow.confirmed(flow.in_flight(due, once))
     assert flow.in_flight([0, 1, 2], [1.5, math.inf, 3]).tolist() == [0, 1, 1]

@@ -17,7 +17,7 @@ from hotfire.load.target import Target
 from hotfire.plugin.nouns.pods import CandidatePods
 from hotfire.plugin.nouns.served import ServedBy
 from hotfire.plugin.run import Run
-from hotfire.record.events import Gated, Loaded, Marked, Told
+from hotfire.record.events import Flowed, Gated, Loaded, Marked, Told
 from hotfire.report import objective
 from hotfire.scenario.lint import first_look, slots, warm_up
 from hotfire.scenario.model import Load, Serves, Slo
@@ -113,7 +113,8 @@ class LoadNoun:
         if found.outcome is not Outcome.FAIL:
             raise Unjudged(found.detail, reason=found.reason or Reason.UNDECIDED)
         blame, rule = self._blame(found.detail)
-        return Findings([found.detail, rule], found.detail, blame, found.observed, slo.limit.text)
+        reason = found.reason or Reason.BREACH
+        return Findings([found.detail, rule], found.detail, blame, found.observed, slo.limit.text, reason)
 
     def longest_silence(self) -> float:
         """Seconds with requests in flight and no byte from the target."""
@@ -192,6 +193,9 @@ class LoadNoun:
         """Every objective on the samples of this look. last: the final word on what is recorded."""
         if self._samples is None:
             return
+        if last and self._requests:
+            flow = objective.flowed(self._samples, self._requests, round(until, 6))
+            self.run.emit(Flowed(load=NAME, look=look, requests=self._requests, until=round(until, 6), flow=flow))
         for slo in self.scenario.slos:
             gate = self._gate(slo, asked, self._requests, until)
             try:
