@@ -1,6 +1,6 @@
 """How often do the gates' rules decide wrongly, and how often at all? Simulated worlds, the product's own functions.
 
-    python bench/statistics.py [--runs 250] [--fresh]       about 6 minutes on one core; resumable, cells are kept
+    python bench/statistics.py [--runs 250] [--fresh]       about 15 minutes on one core; resumable, cells are kept
 
 Five looks at 2,400 to 9,600 requests, 1 % each, on p95. The limit is a multiple of the true p95: at 1.0 every PASS and
 every FAIL is wrong; at 1.25, 1.5 and 2 PASS is right (power); at 0.67 FAIL is. The true p95 is the pooled one of all
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parent))
 import worlds
 
-from hotfire.gates import flow
+from hotfire.gates import flow, guard
 from hotfire.gates import statistics as gates
 
 P0, FIRST, SEED = 0.05, 2_400, 4_711
@@ -89,6 +89,7 @@ def cell(name: str, use: float, runs: int) -> list[dict[str, object]]:
         limits = {m: m * true for m in MULTIPLES}
         count: dict[str, int] = defaultdict(int)
         used: dict[float, float] = defaultdict(float)
+        after: dict[str, int] = defaultdict(int)
         for run in latency:
             found = looks(run, limits)
             for rule in ("five", "windows", "first", "last"):
@@ -98,10 +99,24 @@ def cell(name: str, use: float, runs: int) -> list[dict[str, object]]:
                 used[m] += float(found["used"].get(m, len(run))) / FIRST
             for key, happened in zip(("PASS", "windows PASS", "FAIL"), drifts(run, limits[1.5]), strict=True):
                 count[f"drift {key}"] += happened
+            dead = np.where(np.arange(len(run)) < FIRST, run, np.inf)  # nothing is answered from the first look on
+            for key, seen, limit in (("1.0", run, true), ("0.5", run, limits[1.0] / 2), ("dead", dead, limits[1.5])):
+                at = burnt(seen, limit)
+                count[f"guard {key}"] += at > 0
+                after[key] = max(after[key], at)
             count["thirds 1.0 FAIL"] += found["five"].get(1.0) == "FAIL" or thirds(run, true)
         rows.append({"world": world, "utilisation": use, "runs": runs, "seed": SEED, "counts": dict(count),
-                     "used": {str(m): used[m] / runs for m in MULTIPLES}})  # fmt: skip
+                     "guard_at_most": dict(after), "used": {str(m): used[m] / runs for m in MULTIPLES}})  # fmt: skip
     return rows
+
+
+CHECKPOINTS = sorted({guard.checkpoint(n) for n in range(gates.LEAST_FAIL, gates.look_sizes(FIRST)[-1] + 1)})
+
+
+def burnt(latency: worlds.Floats, limit: float) -> int:
+    """The count at which the burn guard ends the run; 0 for never."""
+    bad, alpha = latency > limit, gates.alphas(0.95)[1]
+    return next((n for n in CHECKPOINTS if guard.burns(bad[:n], latency[:n], P0, alpha)), 0)
 
 
 def capacity(
@@ -162,6 +177,11 @@ def report(rows: list[dict]) -> dict[str, float]:  # type: ignore[type-arg]
         "drift_passed_worst_pct": round(max(share(rows, "drift PASS")), 2),
         "drift_passed_with_windows_worst_pct": round(max(share(rows, "drift windows PASS")), 2),
         "drift_failed_u05_pct": round(float(np.mean(share([r for r in rows if r["utilisation"] == 0.5], "drift FAIL"))), 1),
+        "guard_false_worst_pct": round(max(share(rows, "guard 1.0")), 2),
+        "guard_false_mean_pct": round(float(np.mean(share(rows, "guard 1.0"))), 3),
+        "guard_found_0_5x_u05_pct": round(float(np.mean(share([r for r in rows if r["utilisation"] == 0.5], "guard 0.5"))), 1),
+        "guard_found_dead_pct": round(min(share(rows, "guard dead")), 1),
+        "guard_found_dead_after": max(row["guard_at_most"]["dead"] for row in rows) - FIRST,
         "power_fail_0_67x_u07_pct": round(float(np.mean(share(at07, "five 0.67 FAIL"))), 1),
         "used_1_5x_u07": round(float(np.mean([row["used"]["1.5"] for row in at07])), 2),
     }

@@ -156,6 +156,14 @@ class Samples:
 
         return [int(i) for i in np.setdiff1d(np.arange(first), self.i)]
 
+    def unbroken(self) -> int:
+        """How many of the first counted requests of the plan have ended, up to the first that has not."""
+        import numpy as np
+
+        kept = self.counted()
+        gaps = np.flatnonzero(kept.i != np.arange(len(kept)))
+        return int(gaps[0]) if len(gaps) else len(kept)
+
     def is_error(self, *classes: str) -> NDArray[np.bool_]:
         """(n,) whether the request failed with one of these classes; with any, when none is named."""
         import numpy as np

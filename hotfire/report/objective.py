@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from hotfire.errors import Unjudged
+from hotfire.gates import guard
 from hotfire.gates import slo as gate_rules
 from hotfire.gates.flow import SATURATED
 from hotfire.gates.laws import e_value
@@ -76,18 +78,18 @@ def flowed(samples: Samples, requests: int, until: float) -> dict[str, Any]:
 
 
 def burning(samples: Samples, gate: Mapping[str, Any]) -> bool:
-    """Whether a spaced load may end now, since this gate fails beyond doubt at whatever moment one looks.
-
-    Rated loads are never ended so: their requests depend on each other, and the bound would not hold.
-    """
-    if gate["arrivals"] != "spaced" or gate["confidence"] in (None, "none"):
+    """Whether the load may end now, since this gate fails beyond doubt: at whatever moment one looks at a spaced load, at a
+    checkpoint of a rated one (`gates.guard`). Judged on the same requests it is FAIL."""
+    if gate["confidence"] in (None, "none"):
         return False
-    kept = window(samples, int(gate["requests"]), float(gate["until"]))
-    if not len(kept):
+    try:
+        who = _population(window(samples, int(gate["requests"]), float(gate["until"])), gate)
+    except Unjudged:  # nothing yet that could burn
         return False
-    who = _population(kept, gate)
-    n, bad = len(who.bad), int((who.bad & ~who.unproven).sum())
-    return e_value(n, bad, _allowed(gate)) >= int(gate["required_gates"]) / alphas(float(gate["confidence"]))[1]
+    bad, alpha = who.bad & ~who.unproven, alphas(float(gate["confidence"]), int(gate["required_gates"]))[1]
+    if gate["arrivals"] == "spaced":
+        return e_value(len(bad), int(bad.sum()), _allowed(gate)) >= 1 / alpha
+    return guard.burns(bad, who.latency, _allowed(gate), alpha)
 
 
 def _allowed(gate: Mapping[str, Any]) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hotfire.errors import BadInput
+from hotfire.gates.guard import EARLY
 from hotfire.gates.statistics import Feasibility, can_decide, look_sizes, needs_requests
 from hotfire.scenario.datafiles import read_dues, read_golden, read_prompts
 from hotfire.scenario.marks import Loc
@@ -415,6 +416,7 @@ def plan(located: Located) -> list[str]:
             lines.append("      closed: for capacity, no latency of it is true and none is gated")
         if load.arrivals.open:
             lines.append(_warming(scenario, load))
+            lines.append(f"      burn guard: from {EARLY} requests it may end at once, only to fail an objective beyond doubt")
         if scenario.windows > 1:
             held = "to pass, an objective needs its bound on all of them and no more bad in any than allowed"
             lines.append(f"      {scenario.windows} windows of {sizes[0] // scenario.windows:,} requests and more: {held}")

@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hotfire.gates.guard import checkpoint
 from hotfire.gates.statistics import percentile
 from hotfire.load.plan import Plan
 from hotfire.load.run import LoadRun
-from hotfire.load.samples import read
+from hotfire.load.samples import Samples, read
 from hotfire.load.target import Target
+from hotfire.report import objective
+from hotfire.words import Outcome
 
 FAST = ("--ttft", "4", "--itl", "2")
 
@@ -34,6 +37,25 @@ def test_a_freeze_shows_in_the_percentiles_and_not_in_the_client(
     assert percentile(window.latency("e2e"), 0.95) > 0.9  # a closed loop shows 10 ms (facts: load 2.4)
     assert window.longest_silence()[0] == pytest.approx(1.5, abs=0.2)
     assert ended.client["sound"], ended.client["cause"]
+
+
+def test_a_rated_load_that_fails_beyond_doubt_is_ended_long_before_its_look(
+    truthful: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    gate = {"metric": "e2e", "statistic": "p95", "limit": 0.02, "within": {}, "confidence": 0.95, "arrivals": "constant",
+            "timeout_s": 10.0, "required_gates": 1, "windows": 3, "until": 60.0}  # fmt: skip
+
+    def burning(samples: Samples) -> bool:
+        return objective.burning(samples, gate | {"requests": checkpoint(samples.unbroken())})
+
+    server = truthful("--ttft", "60")
+    with LoadRun.start(planned("constant 100/s", 4000, max_tokens=1), target(server.url), tmp_path / "out") as load:
+        load.wait_look(1, enough=burning)
+        found, ended = load.samples(), load.stop()
+    requests = checkpoint(found.unbroken())
+    assert 100 <= requests < 400 and not found.missing(requests) and ended.rows < 800
+    judged = objective.judge(read(ended.samples, ended.digest), gate | {"requests": requests}, look=1, last_look=True)
+    assert judged.outcome is Outcome.FAIL
 
 
 def test_what_it_measures_is_what_the_server_did(

@@ -109,6 +109,7 @@ def test_a_look_counts_from_the_first_that_counts_even_when_that_is_missing() ->
     found = samples(*(row(i, i, 0.1, 0.2) for i in (-2, -1, 1, 2, 3)))
     assert list(found.counted().i) == [1, 2, 3] and list(found.counted(2).i) == [1]
     assert found.missing(4) == [0] and found.missing(6) == [0, 4, 5]
+    assert found.unbroken() == 0 and found.where(found.i < 0).unbroken() == 0
 
 
 def test_the_longest_silence_is_the_longest_that_began_in_the_window() -> None:

@@ -242,7 +242,8 @@ def test_plan_says_what_a_rated_profile_needs_and_what_is_not_permitted(tmp_path
     lines = plan(load(base.write(tmp_path, text)))
     needs = "a sound candidate at 0.7 of capacity with 1.5x headroom needs 5,000 (10.4 min) to 50,000 (104 min)"
     assert lines[1] == "      warm-up: 200 requests (25 s) are sent and not counted; 192 slots"
-    assert lines[2] == f"  e2e p95 < 2s (required, 95%): can pass from 2,000 requests (4.17 min), fail from 100; {needs}"
+    assert lines[2] == "      burn guard: from 400 requests it may end at once, only to fail an objective beyond doubt"
+    assert lines[3] == f"  e2e p95 < 2s (required, 95%): can pass from 2,000 requests (4.17 min), fail from 100; {needs}"
     assert "fault one-pod-gone: kill, serving again within 90 s, NOT_RUN: promote without consent: [kill]" in lines
     assert "load: NOT_RUN: promote without consent: [load]" in lines
 
@@ -289,4 +290,4 @@ def test_plan_says_what_is_warm_up_and_what_a_cache_can_do(tmp_path: Path) -> No
     assert lines[1] == (
         "      warm-up: 250 requests (32.2 s) are sent and not counted, 50 of them before the last level; 216 slots"
     )
-    assert lines[3] == "      made-up prompts of fixed 80 words; 4 beginnings of 50 words shared: a prefix cache can hit"
+    assert lines[4] == "      made-up prompts of fixed 80 words; 4 beginnings of 50 words shared: a prefix cache can hit"

@@ -8,6 +8,7 @@ from typing import Any
 from hotfire.check import Findings, saw
 from hotfire.errors import Unjudged
 from hotfire.gates.blame import Facts, attribute
+from hotfire.gates.guard import checkpoint
 from hotfire.gates.statistics import Judgement, look_sizes
 from hotfire.kube.pods import condition, stamp
 from hotfire.load.plan import Lengths, Plan, Prompt, draw, read_prompts
@@ -82,6 +83,7 @@ class LoadNoun:
         self._refused: Unjudged | None = None  # before a request was sent, or without an answer: not tried again
         self._client: dict[str, Any] = {}
         self._requests, self._began = 0, 0.0
+        self._watched = self._burnt = 0  # requests at which the guard was asked last; at which it ended the load
 
     # -- the questions --------------------------------------------------------------------------------------------
 
@@ -162,11 +164,10 @@ class LoadNoun:
         look = 1
         while True:
             window = load.wait_look(look, enough=lambda samples: self._burning(samples, asked, load.now()))
-            self._samples, self._requests = load.samples(), len(window)
-            burnt = len(window) < looks[look - 1]
-            self.run.emit(Marked(name="burn guard" if burnt else f"look {look}", load_time=round(load.now(), 3)))
-            if burnt:
-                self.run.emit(Told(line=f"the load ends after {len(window)} requests: an objective fails beyond doubt"))
+            self._samples, self._requests = load.samples(), self._burnt or len(window)
+            self.run.emit(Marked(name="burn guard" if self._burnt else f"look {look}", load_time=round(load.now(), 3)))
+            if self._burnt:
+                self.run.emit(Told(line=f"the load ends after {self._burnt} requests: an objective fails beyond doubt"))
                 return look
             self._judge(asked, look, load.now(), last=False)
             required = [self.judgements[slo.id] for slo in self.scenario.slos if slo.gate is Gate.REQUIRED]
@@ -185,9 +186,15 @@ class LoadNoun:
         return found
 
     def _burning(self, samples: Samples, asked: Load, until: float) -> bool:
-        requests = len(samples.counted())
+        """At the next count that may be asked; every request up to it has ended, so that no slow one is left out."""
+        whole = samples.unbroken()
+        requests = whole if asked.arrivals.kind == "spaced" else checkpoint(whole)
+        if requests == self._watched:
+            return False
+        self._watched = requests
         gates = [self._gate(slo, asked, requests, until) for slo in self.scenario.slos if slo.gate is Gate.REQUIRED]
-        return any(objective.burning(samples, gate) for gate in gates)
+        self._burnt = requests if any(objective.burning(samples, gate) for gate in gates) else 0
+        return self._burnt > 0
 
     def _judge(self, asked: Load, look: int, until: float, *, last: bool) -> None:
         """Every objective on the samples of this look. last: the final word on what is recorded."""

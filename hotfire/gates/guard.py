@@ -1,0 +1,57 @@
+"""The burn guard: may a load end before its next look, since an objective fails beyond doubt?
+
+Burn is the share of bad requests over the allowed one (SRE's burn rate). Two windows must both burn. The slow one, all
+requests so far or the newest third of them, must FAIL by the rule of rated loads, which allows for their dependence, at a
+tenth of a look's error; the fast one, the newest tenth, must burn at twice the allowed share, so that what is over does not
+end a load. Fewer than EARLY requests may all lie in one burst near saturation, and nearly all of them must be bad. It is asked
+at fixed counts (`checkpoint`), so that looking often costs nothing that was not simulated (bench/statistics.py). A spaced load
+needs no windows: its e-value holds at every moment. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hotfire.gates.laws import tails
+from hotfire.gates.statistics import LEAST_FAIL, correlation, decide, dependence
+from hotfire.words import Outcome
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+GROWTH = 1.05  # from one checkpoint to the next
+BURN, FAST = 2.0, 20  # times the allowed share; the fewest requests of the fast window
+EARLY, NEARLY_ALL = 400, 0.8  # requests; the share of bad ones below that
+LATE = 800  # requests without which the newest third tells nothing of its own dependence
+SPENT = 0.1  # of the error of FAIL at one look
+
+
+def checkpoint(requests: int) -> int:
+    """The last count up to `requests` at which a rated load is asked; 0 before the first."""
+    at, reached = float(LEAST_FAIL), 0
+    while int(at) <= requests:
+        at, reached = at * GROWTH, int(at)
+    return reached
+
+
+def burns(bad: ArrayLike, latency: ArrayLike, p0: float, alpha: float) -> bool:
+    """Whether a rated load fails beyond doubt. bad: (n,) proven flags; latency: (n,) seconds, inf for a failure; in order of
+    the due times, none left out; alpha: of FAIL at one look."""
+    import numpy as np
+
+    flags, seconds = np.asarray(bad, bool), np.asarray(latency, float)
+    n = len(flags)
+    newest = flags[n - max(n // 10, FAST) :]
+    if n < LEAST_FAIL or newest.mean() < BURN * p0 or flags.mean() < (NEARLY_ALL if n < EARLY else p0):
+        return False
+    slow = [0] if n // 3 < LATE else [0, n - n // 3]
+    return any(_fails(flags[since:], seconds[since:], p0, SPENT * alpha) for since in slow)
+
+
+def _fails(flags: ArrayLike, seconds: ArrayLike, p0: float, alpha: float) -> bool:
+    import numpy as np
+
+    n, k = len(np.asarray(flags)), int(np.asarray(flags).sum())
+    if tails(k, n, p0, correlation(n, 1.0))[1] > alpha:  # not even if they were independent
+        return False
+    return decide(n, k, k, p0, dependence(flags, seconds, p0), (0.0, alpha)) is Outcome.FAIL
