@@ -19,6 +19,19 @@ The first line gives editors the schema: `# yaml-language-server: $schema=../../
 are `350ms`, `30s`, `2m`, `1h30m`, `7d`; shares are `0.5%`; limits are `< 350ms` or `< 0.5%`; a bare number is refused
 where a unit belongs. Files are YAML 1.2: `on` and `no` are words. Unknown and duplicate keys are refused.
 
+An own check is a test in a file that `checks` names, with a conftest.py for its fixtures beside it. The suites' nouns are
+fixtures there, too:
+
+```python
+from hotfire.check import Evidence, check, saw
+
+@check("cache.second-start", needs=Evidence("start", at_least=2), row="persistent storage and cache")
+def test_a_second_start_is_faster(starts):
+    \"\"\"The second start reads the cache.\"\"\"
+    saw("start", len(starts), starts)  # without its evidence green is INVALID
+    assert starts[1] < starts[0] / 2
+```
+
 What follows is generated from `hotfire/scenario/model.py` by `make checks`; do not edit.
 """
 
