@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from hotfire.errors import BadInput, Refused
+from hotfire.errors import BadInput, HarnessError, Refused
 from hotfire.gates.decision import Ending, outcomes, verdict
 from hotfire.journal.journal import Journal, next_step
 from hotfire.kube.client import Cluster
@@ -115,13 +115,16 @@ class _Close:
         settling = Settling(self.journal, self.guard, emit, body.by, probe=ask, new_probe=ask,
                             asked=lambda: moved(self.journal))  # fmt: skip
         ending = settling.prove_confirmed()
-        self._judge(ending, max(0.0, time.monotonic() - began - body.soak_s))
+        proving = max(0.0, time.monotonic() - began - body.soak_s)
+        self._judge(ending, proving if ending.restored_s is None else ending.restored_s)
         reached, because = verdict(self.recorder.entries, Ending.of(self.recorder.entries, closing=True))
         emit(Concluded(verdict=reached, because=because))
-        if self.journal.ended:
+        try:
             self.journal.conclude(reached)
-            if body.watchdog:
+            if self.journal.ended and body.watchdog:
                 job.remove(self.journal, self.guard)
+        except HarnessError as error:
+            emit(Told(line=f"the tombstone could not be written: {error}"))
         emit(Closed())
         return write_all(self.folder, self.redactor).verdict
 

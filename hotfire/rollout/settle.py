@@ -7,7 +7,7 @@ Who restores is the executor's business; here it is this process. A run that die
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -21,7 +21,7 @@ from hotfire.record.events import Changed, Event, Proved, Told
 from hotfire.record.events import Restored as RestoredEvent
 from hotfire.rollout import proof
 from hotfire.rollout.ask import through_api_server
-from hotfire.rollout.committed import digests
+from hotfire.rollout.committed import digests, moved
 from hotfire.rollout.fence import fence
 from hotfire.rollout.proof import Finding, Scene
 from hotfire.rollout.release import release
@@ -34,6 +34,7 @@ T = TypeVar("T")
 PATIENCE = 2.0  # x rollback.within: beyond the declared time it is late, which its own point says, but still worth finishing
 LEAST_S = 20.0
 LONGEST = 200  # characters of a point's evidence in the journal
+UNKNOWN = "what its checks came to is in its record alone: `hotfire settle RUN` closes it"
 UNTOUCHED = dict.fromkeys(
     ("target", "landed", "population", "closure", "function", "traffic", "stability", "devices", "durability"),
     "nothing had been changed",  # so that what serves is as good or as bad as it was, and whoever changed it since may have
@@ -159,7 +160,8 @@ class Settling:
         with shielded():
             try:
                 if self.journal.ended and self.journal.body.proofs:
-                    return Ending(self.journal.state, written(self.journal))
+                    self._say(proofs := written(self.journal))
+                    return Ending(self.journal.state, proofs)
                 return self._finish_confirmed()
             except (HarnessError, Refused) as error:
                 return self._lost(error)
@@ -199,8 +201,7 @@ class Settling:
 
     def _finish_confirmed(self) -> Ending:
         """After the commit: certify ends absent unless kept, everywhere else the candidate is the owner's now."""
-        body = self.journal.body
-        if body.mode is not Mode.PROMOTE and not body.keep:
+        if not stays(self.journal):
             return self._restore_and_prove(State.CONFIRMED)
         began = time.monotonic()
         release(self.journal, self.guard)
@@ -343,6 +344,12 @@ def _workload(name: str, namespace: str) -> Ref:
     return Ref("apps/v1", {"deployment": "Deployment", "statefulset": "StatefulSet"}[kind], namespace, plain)
 
 
+def stays(journal: Journal) -> bool:
+    """Whether the candidate was confirmed and serves on; by its journal alone nobody knows what its checks came to."""
+    body = journal.body
+    return body.state is State.CONFIRMED and (body.mode is Mode.PROMOTE or body.keep)
+
+
 def finish(journal: Journal, guard: Callable[[], None], tell: Callable[[str], None], by: str, why: str) -> Ending:
     """Restore or clean up for a run that is dead, prove it through the API server, and write its tombstone."""
 
@@ -353,9 +360,12 @@ def finish(journal: Journal, guard: Callable[[], None], tell: Callable[[str], No
             tell(event.line if isinstance(event, Told) else f"state {event.state}: {event.why}")
 
     ask = through_api_server(journal)
-    settling = Settling(journal, guard, say, by, probe=ask, new_probe=ask, takes_over=True)
+    same = partial(moved, journal)
+    settling = Settling(journal, guard, say, by, probe=ask, new_probe=ask, asked=same, takes_over=True)
     ending = settling.settle(Decision.ROLL_BACK, why)
-    if ending.safe or ending.state is State.CONFIRMED:  # confirmed, its record lost: nothing more can be found out
+    if stays(journal):
+        ending = replace(ending, problems=(*ending.problems, UNKNOWN))
+    if ending.safe or ending.state is State.CONFIRMED:  # nothing more can be found out from here
         drop(journal)
         journal.conclude(ending.verdict, settled=True)
     return ending

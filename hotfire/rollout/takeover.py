@@ -15,9 +15,9 @@ from hotfire.kube.client import ApiError, Cluster, Forbidden, Ref
 from hotfire.kube.wait import pause
 from hotfire.rollout import job
 from hotfire.rollout.proof import proven
-from hotfire.rollout.settle import PATIENCE, Ending, finish
+from hotfire.rollout.settle import PATIENCE, UNKNOWN, Ending, finish, stays
 from hotfire.rollout.watchdog import lease_ref
-from hotfire.words import State, Verdict
+from hotfire.words import State
 
 Tell = Callable[[str], None]
 
@@ -163,8 +163,8 @@ def _take_over(journal: Journal, by: str, tell: Tell) -> Ending:
     lease = succeed(journal, f"{by}-{body.run}", wait_s, tell)
     if lease is None:  # its watchdog was faster
         tell(f"run {body.run} was ended {journal.state} by its watchdog")
-        unsafe = journal.body.last_verdict == Verdict.UNSAFE
-        return Ending(journal.state, {"residue": proven("the journal is a tombstone")}, problems=("it is UNSAFE",) * unsafe)
+        problems = (UNKNOWN,) if stays(journal) else ()
+        return Ending(journal.state, {"residue": proven("the journal is a tombstone")}, problems=problems)
     with lease:
         return _finish(journal, lease, by, tell)
 
@@ -184,7 +184,9 @@ def _finished(found: Sequence[Journal], refused: Sequence[Refused], by: str, tel
     endings, against = list[Ending](), list(refused)
     for journal in found:
         try:
-            endings.append(_take_over(journal, by, tell))
+            endings.append(ending := _take_over(journal, by, tell))
+            for line in ending.problems:
+                tell(line)
         except Refused as error:
             against.append(error)
     if against:

@@ -155,7 +155,12 @@ def test_without_a_record_the_namespace_must_be_named(died):
         died.settle(died.namespace)
 
 
-def test_what_a_watchdog_cleaned_up_meanwhile_is_proven_all_the_same(died):
+def test_what_a_watchdog_cleaned_up_and_proved_meanwhile_is_closed_by_its_proof(died):
+    """Its Secret too, of which nothing is left to compare with."""
+    secret = PutBack.of(Ref.of(died.life.token), uid="u")
+    journal = died.journal
+    journal.record(secret)
+    journal.write(committed=digests(journal))
     finish(died.journal, lambda: None, died.told.append, "watchdog/dog", "the Lease ran out")
     assert (died.journal.ended, died.journal.body.last_verdict) == (True, "UNSAFE")
     assert died.settle() is Verdict.GO and died.journal.body.last_verdict == "GO", died.told

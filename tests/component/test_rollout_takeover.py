@@ -47,6 +47,14 @@ def test_a_living_run_is_never_taken_over(scene, told, command):
     assert scene.read().live == before and scene.batch == "16"
 
 
+def test_what_was_confirmed_is_closed_by_abort_unsafe_and_says_what_would_know_more(scene, told):
+    scene.journal.move(State.CONFIRMED, by="run-a", confirmed="head")
+    scene.dies()
+    assert abort(scene.cluster, scene.namespace, tell=told.append).verdict is Verdict.UNSAFE
+    assert "in its record alone: `hotfire settle RUN` closes it" in told[-1] and scene.batch == "16"
+    assert (scene.read().ended, scene.read().body.last_verdict) == (True, "UNSAFE")
+
+
 def test_beside_a_living_run_what_a_dead_one_left_is_restored(scene, told):
     scene.dies()
     body = Body(run="run-x", namespace=scene.namespace, mode=Mode.PROMOTE, workloads=("deployment/other",), lease_s=1)

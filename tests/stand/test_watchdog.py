@@ -113,6 +113,17 @@ def test_sigkill_in_mid_load_ends_exactly_old_without_any_command(place, armed, 
     assert before["answers"].startswith("old") and place.lease() == ""
 
 
+def test_the_next_run_waits_for_the_watchdog_and_goes_on(place, armed, new, cluster) -> None:
+    process = runs.started(place, armed(runs.service(), new(), scenario=runs.LONG), "load: ")
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    dead = journal(cluster, place).body.run
+    command = [*armed(runs.service(), new()), "--wait", "90s"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert ended.returncode == 0 and "waiting: deployment/tiny" in ended.stdout, ended.stdout + ended.stderr
+    assert f"run {dead}" in ended.stdout and journal(cluster, place).body.last_verdict == "GO" and place.ask().startswith("new")
+
+
 def test_a_watchdog_that_is_evicted_while_it_restores_is_followed(place, armed, new, cluster) -> None:
     before = place.serving()
     process = runs.started(place, armed(runs.service(), new(), scenario=runs.LONG), "load: ")
