@@ -265,11 +265,14 @@ def settle(run: Path, kubeconfig: str | None, kube_context: str | None, namespac
 def sweep(kubeconfig: str | None, kube_context: str | None, namespace: str | None, older_than: str) -> None:
     """Remove what ended or dead runs left in a namespace (or in all). Exit 0, and 22 when something could not be removed."""
     from hotfire.kube.client import Cluster
-    from hotfire.rollout.sweep import sweep as clear
+    from hotfire.rollout import sweep as sweeping
     from hotfire.scenario.units import duration_of
 
     older_s = duration_of("--older-than", older_than)
-    left = clear(Cluster.connect(kubeconfig, kube_context), namespace or "", older_s, tell=click.echo)
+    cluster, say = Cluster.connect(kubeconfig, kube_context), click.echo
+    left = (
+        sweeping.sweep(cluster, namespace, older_s, tell=say) if namespace else sweeping.sweep_all(cluster, older_s, tell=say)
+    )
     for line in left:
         click.echo(line, err=True)
     raise SystemExit(Verdict.UNSAFE.exit_code if left else 0)

@@ -24,8 +24,23 @@ from hotfire.words import State
 Tell = Callable[[str], None]
 
 
+def sweep_all(cluster: Cluster, older_s: float, *, tell: Tell) -> list[str]:
+    """`sweep` in each namespace that has anything of hotfire's; where a journal cannot be read that is a line, too."""
+    kinds = [(*kind, RUN_LABEL) for kind in SWEPT] + [("v1", "ConfigMap", SELECT), (API, "Lease", SELECT)]
+    found = [obj for api_version, kind, labels in kinds for obj in _listed(cluster, api_version, kind, "", labels)]
+    failed: list[str] = []
+    for namespace in sorted({obj["metadata"]["namespace"] for obj in found}):
+        try:
+            failed += sweep(cluster, namespace, older_s, tell=tell)
+        except Refused as refused:
+            failed.append(f"{namespace}: {refused}")
+    if not found:
+        tell("every namespace: nothing to do")
+    return failed
+
+
 def sweep(cluster: Cluster, namespace: str, older_s: float, *, tell: Tell) -> list[str]:
-    """Remove it, in a namespace or (empty) in all, and tell each thing; a line for each that could not be removed.
+    """Remove it in one namespace, and tell each thing; a line for each that could not be removed.
 
     older_s: seconds since it was made; what is younger stays. Raises Refused for a journal that cannot be read (Damaged where
     it is none): nobody knows then what may go.
@@ -41,23 +56,24 @@ def sweep(cluster: Cluster, namespace: str, older_s: float, *, tell: Tell) -> li
     for run, why in found.spared.items():
         tell(f"run {run} {why}: nothing of it is touched")
     if not found.swept and not found.failed:
-        tell(f"{namespace or 'every namespace'}: nothing to do")
+        tell(f"{namespace}: nothing to do")
     return found.failed
 
 
 def _journals(cluster: Cluster, namespace: str) -> list[Journal]:
     """Those that lie there, and of a namespace that a run made those elsewhere."""
     near = [Journal(cluster, live, parse(live)) for live in lying(cluster, namespace)]
-    if not namespace:
-        return near
     try:
         live = cluster.find(Ref("v1", "Namespace", "", namespace)) or {"metadata": {}}
     except Forbidden as error:
         if near:  # they lie where their runs went, but for a namespace that a run made
             return near
         raise Refused(f"namespace {namespace}: {error.message}: whether a run made it must be known before a sweep") from None
-    made = RUN_LABEL in (live["metadata"].get("labels") or {})
-    return [*near, *(away(cluster, namespace) if made else ())]
+    made = (live["metadata"].get("labels") or {}).get(RUN_LABEL)
+    found = [*near, *(away(cluster, namespace) if made else ())]
+    if made and not found:
+        raise Refused(f"namespace {namespace} was made by run {made}, whose journal is not there: nobody knows what may go")
+    return found
 
 
 @dataclass
@@ -136,11 +152,7 @@ class _Sweep:
         return run not in self.spared
 
     def _list(self, api_version: str, kind: str, labels: str) -> list[Object]:
-        """None of a kind that may not be read or that the server does not know."""
-        try:
-            return self.cluster.list(api_version, kind, self.namespace, labels)
-        except (Forbidden, UnknownKind):
-            return []
+        return _listed(self.cluster, api_version, kind, self.namespace, labels)
 
     def _old(self, obj: Object) -> bool:
         return self._age(obj["metadata"]["creationTimestamp"]) >= self.older_s
@@ -166,6 +178,14 @@ class _Sweep:
     def _say(self, line: str) -> None:
         self.swept.append(line)
         self.tell(line)
+
+
+def _listed(cluster: Cluster, api_version: str, kind: str, namespace: str, labels: str) -> list[Object]:
+    """None of a kind that may not be read or that the server does not know."""
+    try:
+        return cluster.list(api_version, kind, namespace, labels)
+    except (Forbidden, UnknownKind):
+        return []
 
 
 def _leases_of(journal: Journal) -> list[Ref]:

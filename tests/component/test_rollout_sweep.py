@@ -13,7 +13,7 @@ from hotfire.kube.wait import pause
 from hotfire.rollout.job import WATCHES
 from hotfire.rollout.probes import RUN_LABEL
 from hotfire.rollout.restore import anchor_name
-from hotfire.rollout.sweep import sweep
+from hotfire.rollout.sweep import sweep, sweep_all
 from hotfire.rollout.takeover import abort
 from hotfire.words import Mode, State
 from tests.dead_run import LLAMA, configmap
@@ -132,6 +132,17 @@ def test_beside_a_damaged_journal_nothing_is_swept(left):
     assert left.there >= EVERYTHING
 
 
+def test_in_all_namespaces_a_damaged_journal_keeps_only_its_own_from_being_swept(left):
+    journal = left.journal()
+    left.cluster.replace({**journal.live, "data": {"journal": "{"}})
+    other = f"{left.namespace}-other"
+    left.cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}})
+    Left(left.cluster, other)
+    failed = sweep_all(left.cluster, 3600, tell=left.told.append)  # the server is the session's: nothing is that old
+    assert [line for line in failed if line.startswith(f"{left.namespace}: journal hotfire-deployment-llama is damaged")]
+    assert f"{other}: nothing to do" in left.told and left.there >= EVERYTHING
+
+
 @pytest.mark.parametrize(
     ("uid", "label", "more", "goes"),
     [
@@ -161,6 +172,14 @@ def test_in_a_namespace_that_a_live_run_made_nothing_is_touched(left, cluster):
     cluster.replace({**live, "metadata": {**live["metadata"], "labels": RUN}})
     Journal.open(cluster, home, Body(run="run-a", namespace=left.namespace, mode=Mode.CERTIFY, workloads=(LLAMA,)))
     assert left.sweep() == [] and left.there == EVERYTHING and left.told[0].startswith("run run-a has not ended")
+
+
+def test_in_a_namespace_of_a_run_that_nobody_knows_nothing_is_touched(left, cluster):
+    live = cluster.get(Ref("v1", "Namespace", "", left.namespace))
+    cluster.replace({**live, "metadata": {**live["metadata"], "labels": RUN}})
+    with pytest.raises(Refused, match="made by run run-a, whose journal is not there"):
+        left.sweep()
+    assert left.there == EVERYTHING
 
 
 def test_who_cannot_know_whether_a_run_made_the_namespace_sweeps_nothing(left, reader):
