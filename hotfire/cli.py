@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import click
@@ -249,14 +250,16 @@ def _named(namespace: str | None) -> str:
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path, resolve_path=True))
+@click.option("--record-lost", is_flag=True, help="there is no record any more: close the run as UNSAFE")
 @stand_options
-def settle(run: Path, kubeconfig: str | None, kube_context: str | None, namespace: str | None) -> None:
+def settle(run: Path, record_lost: bool, kubeconfig: str | None, kube_context: str | None, namespace: str | None) -> None:
     """Prove and close a run that confirmed and then died. RUN is its folder. The exit code is the verdict's."""
     from hotfire.kube.client import Cluster
     from hotfire.plugin.close import settle as close
 
-    raise SystemExit(close(lambda: Cluster.connect(kubeconfig, kube_context), run, namespace, tell=click.echo).exit_code)
+    connect = partial(Cluster.connect, kubeconfig, kube_context)
+    raise SystemExit(close(connect, run, namespace, gone=record_lost, tell=click.echo).exit_code)
 
 
 @main.command()

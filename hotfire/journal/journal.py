@@ -234,7 +234,7 @@ def next_step(body: Body) -> str:
     """The command that brings a dead run to its end, in words."""
     where = f"--namespace {body.namespace}"
     if body.state is State.CONFIRMED:
-        return f"`hotfire settle {body.run} {where}` proves the new state and closes it"
+        return f"`hotfire settle reports/{body.run}` proves the new state and closes it"
     if body.state is State.RESTORING:
         return f"`hotfire resume {where}` goes on with its way back"
     return f"`hotfire abort {where}` restores what was there before it"

@@ -29,12 +29,17 @@ from hotfire.words import Outcome, Proof, Reason, State, Verdict
 Tell = Callable[[str], None]
 
 
-def settle(cluster: Callable[[], Cluster], folder: Path, namespace: str | None, *, tell: Tell) -> Verdict:
+def settle(cluster: Callable[[], Cluster], folder: Path, namespace: str | None, *, gone: bool = False, tell: Tell) -> Verdict:
     """Prove and close; the verdict, the run's own where it has ended. Safe to repeat.
 
-    namespace: where the record does not say it any more. Raises BadInput when no journal is of this run, Refused while the
-    run or its watchdog is alive and for one that never confirmed.
+    gone: it is known that there is no record any more; namespace: where the record does not say it. Raises BadInput where
+    neither a record is nor `gone`, and when no journal is of this run; Refused while the run or its watchdog is alive and
+    for one that never confirmed.
     """
+    if not gone and not (folder / RECORD).is_file():
+        raise BadInput(
+            f"{folder}: no {RECORD} in it, the folder of a run is expected, or --record-lost if there is none any more"
+        )
     entries, lost = _record(folder)
     journal = _journal(cluster, folder, namespace or (_opened(entries).namespace if entries else ""))
     if journal.ended and (journal.state is not State.CONFIRMED or _closed(entries) or lost):
@@ -50,7 +55,7 @@ def settle(cluster: Callable[[], Cluster], folder: Path, namespace: str | None, 
         raise Refused(f"run {journal.body.run} has begun on the tombstone of run {body.run}")
     with lease or nullcontext():
         guard = lease.guard if lease else _nobody_else
-        lost = lost or ("" if body.confirmed in {one.hash for one in entries} else "it does not hold what was confirmed")
+        lost = lost or _unfit(entries, body.confirmed)
         if not lost:
             return _Close(journal, guard, folder, entries, tell).close()
         tell(f"the record of run {body.run} is lost ({lost}): nobody knows what its checks came to")
@@ -71,6 +76,13 @@ def _record(folder: Path) -> tuple[list[Entry], str]:
     if not entries or _opened(entries).run != folder.name:
         return [], "it is of another run"
     return entries, ""
+
+
+def _unfit(entries: list[Entry], confirmed: str) -> str:
+    """Why this whole record cannot be gone on with."""
+    if _closed(entries):
+        return "it is closed without a proven end"
+    return "" if confirmed in {one.hash for one in entries} else "it does not hold what was confirmed"
 
 
 def _opened(entries: list[Entry]) -> Opened:

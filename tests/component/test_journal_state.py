@@ -103,7 +103,7 @@ def test_a_tombstone_lets_the_next_run_in_and_keeps_the_last_known_good(cluster,
 def test_confirmed_but_not_settled_is_not_ended(cluster, namespace):
     journal = opened(cluster, namespace, "run-a")
     journal.write(state=State.CONFIRMED)
-    with pytest.raises(Refused, match=r"was not settled .*hotfire settle run-a --namespace"):
+    with pytest.raises(Refused, match=r"was not settled .*hotfire settle reports/run-a"):
         opened(cluster, namespace, "run-b")
 
 

@@ -54,7 +54,7 @@ class Died:
         return recorder.head
 
     def settle(self, namespace: str | None = None) -> Verdict:
-        return settle(lambda: self.cluster, self.folder, namespace, tell=self.told.append)
+        return settle(lambda: self.cluster, self.folder, namespace, gone=not self.file.exists(), tell=self.told.append)
 
     @property
     def journal(self) -> Journal:
@@ -102,6 +102,20 @@ def test_a_torn_last_line_was_never_written(died):
     with died.file.open("ab") as file:
         file.write(b'{"seq":6,"at"')
     assert died.settle() is Verdict.GO and judge(died.folder).agrees
+
+
+def test_a_folder_without_a_record_is_bad_input_unless_it_is_said_to_be_lost(died):
+    with pytest.raises(BadInput, match=r"elsewhere: no record.jsonl in it, .* --record-lost"):
+        settle(lambda: died.cluster, died.folder.with_name("elsewhere"), died.namespace, tell=died.told.append)
+    assert not died.journal.ended
+
+
+def test_a_record_that_was_closed_unsafe_stays_what_it_is(died):
+    edit_settings(died.life)
+    assert died.settle() is Verdict.UNSAFE
+    before = died.file.read_bytes()
+    assert died.settle() is Verdict.UNSAFE and "is lost (it is closed without a proven end)" in "".join(died.told)
+    assert died.file.read_bytes() == before and died.journal.ended
 
 
 def test_what_was_changed_since_it_was_confirmed_is_unsafe_and_keeps_the_next_run_out(died):

@@ -75,7 +75,7 @@ def test_while_its_watchdog_restores_resume_waits_for_it(scene, told):
 def test_what_was_confirmed_is_not_resumed(scene, told):
     scene.journal.move(State.CONFIRMED, by="run-a", confirmed="head")
     scene.dies()
-    with pytest.raises(Refused, match="run run-a confirmed deployment/llama: `hotfire settle run-a --namespace"):
+    with pytest.raises(Refused, match="run run-a confirmed deployment/llama: `hotfire settle reports/run-a`"):
         resume(scene.cluster, scene.namespace, tell=told.append)
     assert scene.batch == "16" and scene.read().state is State.CONFIRMED
 
@@ -170,4 +170,4 @@ def test_status_says_who_is_at_it_and_then_what_the_next_command_is(scene):
 def test_status_of_what_was_confirmed_names_its_settling(scene):
     scene.journal.move(State.CONFIRMED, by="run-a", confirmed="head")
     scene.lease.release()
-    assert "`hotfire settle run-a --namespace" in describe(scene.cluster, scene.namespace)[0]
+    assert "`hotfire settle reports/run-a`" in describe(scene.cluster, scene.namespace)[0]
