@@ -110,7 +110,7 @@ def test_the_next_run_waits_for_a_watchdog_that_restores_and_says_for_whom(scene
     own = {lease_ref(scene.namespace, scene.journal.ref.name): "the watch"}
     says = r"restored by the watchdog dog-a for run run-a since .*: wait for it"
     with Lease.take_named(scene.cluster, own, "dog-a", T), pytest.raises(Refused, match=says):
-        way(scene, told, 4 * T)
+        way(scene, told, T)
     assert len(told) == 1 and "waiting: deployment/llama" in told[0] and "the watchdog dog-a for run run-a" in told[0]
     assert scene.batch == "16"
 
