@@ -12,6 +12,10 @@ from hotfire.cli import main
         (("run", "scenario.yaml", "--provider", "docker"), "'kind', 'k3d', 'minikube'"),
         (("run", "scenario.yaml", "--load-image", "tiny:1"), "only with --provider"),
         (("abort", "--no-such-option"), "--no-such-option"),
+        (("abort",), "--namespace: missing"),
+        (("resume",), "--namespace: missing"),
+        (("settle", "nowhere"), "no record.jsonl in it"),
+        (("sweep", "--older-than", "1"), "--older-than: 1 is not a duration"),
     ],
 )
 def test_a_wrong_option_is_bad_input_in_one_line(words: tuple[str, ...], says: str) -> None:
