@@ -2,10 +2,12 @@
 
     python bench/statistics.py [--runs 250] [--fresh]       about 15 minutes on one core; resumable, cells are kept
 
-Five looks at 2,400 to 9,600 requests, 1 % each, on p95. The limit is a multiple of the true p95: at 1.0 every PASS and
+Five looks at 2,500 to 10,000 requests, 1 % each, on p95. The limit is a multiple of the true p95: at 1.0 every PASS and
 every FAIL is wrong; at 1.25, 1.5 and 2 PASS is right (power); at 0.67 FAIL is. The true p95 is the pooled one of all
 runs of a cell: its error is 1 / sqrt(runs) of one run's, below what the Monte-Carlo error of a cell shows anyway.
-Writes reports/bench/statistics.json {"figures": {...}, "cells": [...]}; the table goes to the standard output.
+power_1_5x_u07_pct is as the facts have it: one look at 10,000, 5 %, mean over their eight worlds; wrong_pass_worst_pct is
+over all fifteen and five looks. Writes reports/bench/statistics.json {"figures": {...}, "cells": [...]}; the table goes to
+the standard output.
 """
 
 import argparse
@@ -24,7 +26,7 @@ import worlds
 from hotfire.gates import flow, guard
 from hotfire.gates import statistics as gates
 
-P0, FIRST, SEED = 0.05, 2_400, 4_711
+P0, FIRST, SEED = 0.05, 2_500, 4_711
 UTILISATIONS = (0.5, 0.7, 0.8, 0.9)
 MULTIPLES = (0.67, 1.0, 1.25, 1.5, 2.0)
 OUT = Path(__file__).parent.parent / "reports" / "bench"
@@ -142,7 +144,7 @@ def share(rows: list[dict], key: str) -> list[float]:  # type: ignore[type-arg]
 
 def report(rows: list[dict]) -> dict[str, float]:  # type: ignore[type-arg]
     """Prints the table and returns the figures."""
-    print("p95; five looks at 2,400..9,600, 1 % each | one look, 5 %: n = 2,400 and 9,600 (mean / worst world, %)")
+    print("p95; five looks at 2,500..10,000, 1 % each | one look, 5 %: n = 2,500 and 10,000 (mean / worst world, %)")
     print("util  wrong PASS   wrong FAIL  (thirds)   PASS 1.25 1.5 2.0  FAIL 0.67  used 1.5x | wrong PASS    PASS 1.5x")
     for use in UTILISATIONS:
         at = [row for row in rows if row["utilisation"] == use]
@@ -170,9 +172,13 @@ def report(rows: list[dict]) -> dict[str, float]:  # type: ignore[type-arg]
         "wrong_pass_mean_pct": round(float(np.mean(share(rows, "five 1.0 PASS"))), 2),
         "wrong_fail_worst_pct": round(max(share(rows, "five 1.0 FAIL")), 2),
         "wrong_fail_with_thirds_worst_pct": round(max(share(rows, "thirds 1.0 FAIL")), 2),
-        "one_look_9600_wrong_pass_worst_pct": round(max(share(rows, "last 1.0 PASS")), 2),
+        "one_look_wrong_pass_worst_pct": round(max(share(rows, "last 1.0 PASS")), 2),
         "power_1_5x_u05_pct": round(float(np.mean(share([r for r in rows if r["utilisation"] == 0.5], "five 1.5 PASS"))), 1),
-        "power_1_5x_u07_pct": round(float(np.mean(share(at07, "five 1.5 PASS"))), 1),
+        "power_1_5x_u07_pct": round(
+            float(np.mean(share([r for r in at07 if r["world"] in worlds.WORLDS], "last 1.5 PASS"))), 1
+        ),
+        "power_1_5x_u07_all_worlds_pct": round(float(np.mean(share(at07, "last 1.5 PASS"))), 1),
+        "power_1_5x_u07_five_looks_pct": round(float(np.mean(share(at07, "five 1.5 PASS"))), 1),
         "power_1_5x_u07_windows_pct": round(float(np.mean(share(at07, "windows 1.5 PASS"))), 1),
         "drift_passed_worst_pct": round(max(share(rows, "drift PASS")), 2),
         "drift_passed_with_windows_worst_pct": round(max(share(rows, "drift windows PASS")), 2),

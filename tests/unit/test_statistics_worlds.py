@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from hotfire.gates import flow
+from hotfire.gates import flow, guard
 from hotfire.gates import statistics as rules
 from hotfire.words import Outcome
 
@@ -85,6 +85,23 @@ def test_thirds_do_not_add_wrong_fails():
         limit, of = float(np.quantile(x, 1 - P0)), of + len(x)
         found += sum(rules.failing_third(run > limit, run, P0, 0.01) is not None for run in x)
     assert found <= binom.ppf(0.999, of, 0.02)
+
+
+def test_the_burn_guard_ends_hardly_any_sound_load_and_a_bad_one_early():
+    """At the limit itself, asked at every checkpoint; bench/statistics.py has all worlds."""
+    counts = sorted({guard.checkpoint(n) for n in range(100, 2_401)})
+
+    def ended(x, limit):
+        hits = [next((n for n in counts if guard.burns(r[:n] > limit, r[:n], P0, 0.01)), 0) for r in x]
+        return sum(n > 0 for n in hits), max(hits)
+
+    wrong = [
+        ended(x, float(np.quantile(x, 1 - P0)))[0] for x in (latencies(w, 0.8, 150, 2_400) for w in ("mm4", "twopod", "llm"))
+    ]
+    assert sum(wrong) <= binom.ppf(0.999, 450, 0.005)
+    x = latencies("mm4", 0.5, 150, 2_400)
+    found, latest = ended(x, float(np.quantile(x, 1 - P0)) / 2)
+    assert (found, latest < 2_000) == (150, True)
 
 
 def test_the_simulated_queue_is_the_one_of_the_textbook():
