@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 GROWTH = 1.05  # from one checkpoint to the next
+MOST = 50_000  # requests; of more the answer would take longer than a signal may wait
 BURN, FAST = 2.0, 20  # times the allowed share; the fewest requests of the fast window
 EARLY, NEARLY_ALL = 400, 0.8  # requests; the share of bad ones below that
 LATE = 800  # requests without which the newest third tells nothing of its own dependence
@@ -29,7 +30,7 @@ SPENT = 0.1  # of the error of FAIL at one look
 def checkpoint(requests: int) -> int:
     """The last count up to `requests` at which a rated load is asked; 0 before the first."""
     at, reached = float(LEAST_FAIL), 0
-    while int(at) <= requests:
+    while int(at) <= min(requests, MOST):
         at, reached = at * GROWTH, int(at)
     return reached
 

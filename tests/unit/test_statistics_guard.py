@@ -27,6 +27,7 @@ def run(*parts, seed=3):
 
 def test_it_is_asked_at_fixed_counts_that_grow_by_a_twentieth():
     assert [guard.checkpoint(n) for n in (0, 99, 100, 104, 105, 2_400)] == [0, 0, 100, 100, 105, 2_383]
+    assert guard.checkpoint(10**6) == guard.checkpoint(guard.MOST) > 47_000
     assert all(guard.checkpoint(n) == n for n in COUNTS)
     assert max(b / a for a, b in itertools.pairwise(COUNTS)) < 1.06
 
