@@ -25,6 +25,7 @@ fixtures there, too:
 ```python
 from hotfire.check import Evidence, check, saw
 
+
 @check("cache.second-start", needs=Evidence("start", at_least=2), row="persistent storage and cache")
 def test_a_second_start_is_faster(starts):
     \"\"\"The second start reads the cache.\"\"\"
