@@ -109,7 +109,7 @@ class Case:
         judged = dict.fromkeys(event.check for event in events if isinstance(event, Judged))
         points: dict[str, Proof] = {}
         for event in events:
-            if isinstance(event, Proved):
+            if isinstance(event, Proved) and event.of == "end":
                 points[event.point] = max(points.get(event.point, Proof.NOT_APPLICABLE), event.result, key=WORSE.__getitem__)
         decisions = [event.decision for event in events if isinstance(event, Decided)]
         modes = [event.mode for event in events if isinstance(event, Opened)]

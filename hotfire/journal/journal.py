@@ -29,7 +29,7 @@ NEXT: Mapping[State, tuple[State, ...]] = {
     State.TESTING: (State.CONFIRMED, State.RESTORING),
     State.RESTORING: (State.RESTORED, State.RESTORING),  # to itself: taken from an executor that died
     State.CONFIRMED: (),
-    State.RESTORED: (State.APPLYING,),  # only on from a rehearsal or a drill
+    State.RESTORED: (State.APPLYING, State.RESTORING),  # only on from a rehearsal or a drill, which may need the way back too
 }
 
 E = TypeVar("E", bound=Strict)
@@ -89,9 +89,14 @@ class Journal:
         return self.body.state
 
     @property
+    def final(self) -> bool:
+        """The state is final, and not that of a rehearsal or a drill, from which the run goes on."""
+        return self.state.final and not (self.state is State.RESTORED and self.body.why in GOES_ON)
+
+    @property
     def ended(self) -> bool:
         """A tombstone: the next run may begin."""
-        return self.state.final and self.body.settled and not (self.state is State.RESTORED and self.body.why in GOES_ON)
+        return self.final and self.body.settled
 
     @property
     def untouched(self) -> bool:
@@ -152,8 +157,7 @@ class Journal:
 
     def move(self, to: State, *, by: str, why: str = "", **more: object) -> None:
         """Compare-and-swap the state. Raises HarnessError for an illegal step, LeaseLost when another moved it first."""
-        legal = to in NEXT[self.state] and (self.state is not State.RESTORED or self.body.why in GOES_ON)
-        if not legal:
+        if self.final or to not in NEXT[self.state]:
             allowed = ", ".join(NEXT[self.state]) or "nothing"
             raise HarnessError(f"the journal of run {self.body.run} is {self.state}: {to} does not follow it, {allowed} may")
         if to is State.RESTORING:

@@ -9,6 +9,7 @@ from hotfire.plugin.nouns.candidate import Candidate
 from hotfire.plugin.nouns.fault import FaultNoun
 from hotfire.plugin.nouns.load import LoadNoun
 from hotfire.plugin.nouns.preflight import Preflight
+from hotfire.plugin.nouns.rehearsal import Rehearsal
 from hotfire.plugin.nouns.rollout import RolloutNoun
 from hotfire.plugin.nouns.service import Service
 from hotfire.plugin.nouns.settled import Settled
@@ -63,6 +64,12 @@ def service(run: Run, request: pytest.FixtureRequest) -> Service:
 
 
 @pytest.fixture(scope="session")
+def rehearsal(run: Run) -> Rehearsal:
+    """The way back before the candidate takes load."""
+    return Rehearsal(run, "rehearsal")
+
+
+@pytest.fixture(scope="session")
 def load(run: Run) -> LoadNoun:
     """The declared traffic."""
     return LoadNoun(run)
@@ -81,6 +88,12 @@ def fault(run: Run, request: pytest.FixtureRequest) -> Iterator[FaultNoun]:
     noun = FaultNoun(run, request.param, ExitStack())
     yield noun
     noun.close()
+
+
+@pytest.fixture(scope="session")
+def drill(run: Run) -> Rehearsal:
+    """The way back after all else was seen."""
+    return Rehearsal(run, "drill")
 
 
 @pytest.fixture(scope="session")

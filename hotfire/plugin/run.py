@@ -15,12 +15,11 @@ from hotfire.check import plan
 from hotfire.errors import BadInput, Breach, HarnessError, HotfireError, Refused
 from hotfire.gates.certified import objections
 from hotfire.gates.decision import Ending, decide, verdict
-from hotfire.journal.journal import Journal
 from hotfire.kube.bundle import collect
 from hotfire.kube.client import ApiError, Cluster, Object, Ref
 from hotfire.kube.wait import interrupted, shielded
 from hotfire.own_checks import checks_of
-from hotfire.record.events import Closed, Concluded, Decided, Event, Opened, Planned, Signalled, Stage, Told
+from hotfire.record.events import Closed, Concluded, Decided, Event, GoesOn, Opened, Planned, Signalled, Stage, Told
 from hotfire.record.redactor import Redactor
 from hotfire.record.writer import Recorder
 from hotfire.report import live, write_all
@@ -205,6 +204,10 @@ class Run:
         if self.scenario.stand.create:
             self.rollout.create_namespace()
         self.rollout.arm(can_ask=self._baseline_answers())
+        self._way_in()
+
+    def _way_in(self) -> None:
+        """What the run adds beside the candidate's objects: copied Secrets, its own way to each API."""
         for secret in _copied(self.cluster, self.located):
             self.rollout.add(secret)
         for serves in self.scenario.candidate.serves:
@@ -220,6 +223,22 @@ class Run:
         except (Breach, ApiError):
             return False
         return True
+
+    def deploy(self) -> None:
+        """The candidate, over what the run is armed for. Raises Breach when the server refuses an object."""
+        self.applied = time.monotonic()
+        self.rollout.apply()
+
+    def rehearse(self, of: GoesOn) -> Settlement:
+        """Go the way back and prove it, with the candidate still to be judged."""
+        return self.rollout.rehearse(of, probe=self.ask)
+
+    def again(self) -> None:
+        """After a way back that was proven: what the run adds, and the candidate, once more."""
+        self.rollout.rearm()
+        self._reach.clear()
+        self._way_in()
+        self.deploy()
 
     def url(self, serves: Serves) -> str:
         """Where requests for this API go: scheme, host and port."""
@@ -274,9 +293,7 @@ class Run:
             self.emit(Told(line=f"kept {bundle}"))
         self.emit(Decided(decision=decision, because=because))
         began = time.monotonic()
-        journal: Journal = self.rollout.journal
-        ask = through_api_server(journal) if self.scenario.reach.via == "nodeport" else self._ask_by_url
-        ending = self.rollout.settle(decision, because[0], self.recorder.head, probe=ask, new_probe=ask)
+        ending = self.rollout.settle(decision, because[0], self.recorder.head, probe=self.ask, new_probe=self.ask)
         self.settling_s = time.monotonic() - began
         return ending
 
@@ -287,8 +304,10 @@ class Run:
         except (HarnessError, Refused) as error:  # its Lease will say it, at the latest
             self.emit(Told(line=f"could not hand over: {error}"))
 
-    def _ask_by_url(self) -> str:
-        """As users do. Raises Breach with the first API that does not answer whole."""
+    def ask(self) -> str:
+        """One answer of each API, also while the run's own way in is not there. Raises Breach with the first that fails."""
+        if self.scenario.reach.via == "nodeport":
+            return through_api_server(self.rollout.journal)()
         said = []
         for serves in self.scenario.candidate.serves:
             client = self.client(serves)

@@ -25,6 +25,7 @@ BLOCKING = {  # suite -> outcomes after which nothing further is asked
     "test_20_deploy": NOT_PASSED,
     "test_30_scheduling": (Outcome.FAIL, Outcome.NOT_RUN),  # devices of a container that never ran are for startup to explain
     "test_40_startup": NOT_PASSED,
+    "test_65_rehearsal": NOT_PASSED,  # what has no way back takes no load
 }
 SETTLE = "test_90_settle"  # runs whatever came before it
 KEY = pytest.StashKey[str]()

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from hotfire.words import Blame, Decision, Effect, Gate, Mode, Outcome, Proof, Reason, State, Verdict
 
 GENESIS = "0" * 64
+GoesOn = Literal["rehearsal", "drill"]  # ways back from which the run goes on
+Back = GoesOn | Literal["end"]
 
 
 class Event(BaseModel):
@@ -205,6 +207,7 @@ class Proved(Event):
     """One of the points of the proof that old (or absent, or new) is what is there."""
 
     type: Literal["proved"] = "proved"
+    of: Back = Field("end", description="the run's end, or a way back that was gone before it")
     point: str
     result: Proof
     evidence: str
@@ -215,6 +218,7 @@ class Restored(Event):
     """The way back was gone: two times in seconds from its first write."""
 
     type: Literal["restored"] = "restored"
+    of: Back = "end"
     restored_s: float
     settled_s: float
 

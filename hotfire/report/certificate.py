@@ -119,7 +119,8 @@ def _facts(story: Story) -> list[tuple[str, str]]:
     if opened is None:
         return [("record", "broken before its first line could be read")]
     at = f"{moment(story.began):%Y-%m-%d %H:%M:%S} UTC, {_duration(story.seconds)}"
-    back = story.restored
+    took = f"{back.restored_s:.1f} s, settled after {back.settled_s:.1f} s" if (back := story.restored) else "not needed"
+    before = [f"{of} {one.restored_s:.1f} s" for of, one in story.ways_back.items() if of != "end"]
     return [
         ("candidate", opened.candidate_digest),
         ("baseline", opened.baseline),
@@ -130,7 +131,7 @@ def _facts(story: Story) -> list[tuple[str, str]]:
         ("certified by", opened.certified),
         ("mode", f"{opened.mode}, scenario sha256 {opened.scenario_digest.removeprefix('sha256:')[:16]}"),
         ("ran", at),
-        ("way back took", f"{back.restored_s:.1f} s, settled after {back.settled_s:.1f} s" if back else "not needed"),
+        ("way back took", "; ".join([took, *before])),
     ]
 
 

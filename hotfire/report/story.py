@@ -232,11 +232,16 @@ class Story:
     @property
     def proof(self) -> list[Proved]:
         """The points of the end's proof, each as it was last judged."""
-        return list({event.point: event for event in self.all(Proved)}.values())
+        return list({event.point: event for event in self.all(Proved) if event.of == "end"}.values())
 
     @property
     def restored(self) -> Restored | None:
-        return self.last(Restored)
+        return self.ways_back.get("end")
+
+    @property
+    def ways_back(self) -> dict[str, Restored]:
+        """Of the end, the rehearsal and the drill: the last of each."""
+        return {event.of: event for event in self.all(Restored)}
 
     @property
     def closed(self) -> bool:

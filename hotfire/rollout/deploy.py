@@ -108,7 +108,7 @@ class Deploy:
         self.sent: dict[Ref, Object] = {}
 
     def apply(self) -> Deployed:
-        """Write every object; the entries that undo it all are in the journal first.
+        """Write every object; the entries that undo it all are in the journal first, anew for each deploy.
 
         Raises Breach when the server refuses an object (the candidate's blame), and when somebody changed one since the
         snapshot (the platform's): what is not in the snapshot could not be put back.
@@ -171,12 +171,17 @@ class Deploy:
             return self.cluster.create(new)
         except (Conflict, Unreachable) as error:
             live = self.cluster.find(ref)
-            mine = self.anchor["metadata"]["labels"][RUN_LABEL]
-            if live is not None and (live["metadata"].get("labels") or {}).get(RUN_LABEL) == mine:
+            if live is not None and self._ours(ref, live):
                 return live
             if isinstance(error, Conflict):
                 raise Breach(f"{ref}: somebody created it since the snapshot", blame=Blame.PLATFORM) from None
             raise
+
+    def _ours(self, ref: Ref, live: Object) -> bool:
+        """By the run's label; a claim has none, and outlives the rehearsal of its own run."""
+        if ref.kind == CLAIM:
+            return ref in self.sent and live["metadata"]["uid"] == self.sent[ref]["metadata"]["uid"]
+        return bool((live["metadata"].get("labels") or {}).get(RUN_LABEL) == self.anchor["metadata"]["labels"][RUN_LABEL])
 
     def _replace(self, obj: Object, before: Object) -> tuple[Object, list[str]]:
         """PUT. Made again after a conflict or a lost acknowledgement, from what is there then."""

@@ -92,7 +92,8 @@ class Scene:
     @property
     def added(self) -> Sequence[DeleteAdded]:
         """What must be gone again."""
-        return [] if self.asked else [one for one in self.journal.of_type(DeleteAdded) if one.kind != "PersistentVolumeClaim"]
+        added = {one.ref: one for one in self.journal.of_type(DeleteAdded) if one.kind != "PersistentVolumeClaim"}
+        return [] if self.asked else list(added.values())
 
     def namespace_gone(self) -> bool:
         """The run made the namespace and it is no longer there: nothing is left that a point could be about."""

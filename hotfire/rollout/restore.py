@@ -67,7 +67,7 @@ class Restore:
         nothing of it scales, fences or holds devices; then configuration comes back before the pods that read it.
         """
         self.writes, self.waiting = [], []
-        added = [entry.ref for entry in self.journal.of_type(DeleteAdded)]
+        added = list(dict.fromkeys(entry.ref for entry in self.journal.of_type(DeleteAdded)))
         for ref in [ref for ref in added if ref.kind not in CONFIG]:
             self._delete_added(ref)
         for obj in sorted(self.stored.objects, key=lambda obj: rank(obj["kind"])):
@@ -172,11 +172,9 @@ class Restore:
     # -- pods -----------------------------------------------------------------------------------------------------
 
     def _replace_pods(self) -> None:
-        """Pods of an unchanged template that may have read the edited configuration. Which ones is written down once, when
-        the configuration is back: pods made from then on read the old one."""
-        for ref in dict.fromkeys(entry.ref for entry in self.journal.of_type(ReplacePods)):
-            entries = [entry for entry in self.journal.of_type(ReplacePods) if entry.ref == ref]
-            uids = next((entry.uids for entry in entries if entry.uids is not None), None)
+        """Pods of an unchanged template that may have read the edited configuration. Which ones is written down once after
+        each deploy, when the configuration is back: pods made from then on read the old one."""
+        for ref, uids in {entry.ref: entry.uids for entry in self.journal.of_type(ReplacePods)}.items():
             pods = [pod for pod in self._pods(ref) if not terminating(pod)]
             if uids is None:
                 uids = tuple(pod["metadata"]["uid"] for pod in pods)

@@ -19,7 +19,7 @@ from hotfire.journal.lease import Lease
 from hotfire.journal.store import keep
 from hotfire.kube.client import ApiError, Cluster, Forbidden, Invalid, Object, Ref
 from hotfire.kube.wait import shielded
-from hotfire.record.events import Anchored, Armed, Changed, Deployed, Event
+from hotfire.record.events import Anchored, Armed, Changed, Deployed, Event, GoesOn
 from hotfire.rollout import job as watchdog
 from hotfire.rollout.armed import ByWatchdog, ask
 from hotfire.rollout.closure import WORKLOADS, written
@@ -103,17 +103,26 @@ class Rollout:
             not_applicable=applicable(stored, workloads, snapshot.images, can_ask),
         )  # fmt: skip
         self.emit(snapshot.event())
-        run = self.journal.body.run
-        meta = {"name": anchor_name(run), "namespace": self.namespace, "labels": {RUN_LABEL: run}}
-        self.lease.guard()
-        self.anchor = self.cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta})
+        self.anchor = anchor = self._make_anchor()
         self._deploy = Deploy(
-            self.cluster, written(self.located, self.namespace), snapshot.before, self.journal, self.anchor, self.lease.guard
+            self.cluster, written(self.located, self.namespace), snapshot.before, self.journal, anchor, self.lease.guard
         )
         if (image := self.located.scenario.stand.image) is not None:
             self._watch(image)
         self._move(State.ARMED, "the way back is stored in the cluster" + (f", {self.way_back} holds it" if image else ""))
         return snapshot
+
+    def rearm(self) -> None:
+        """After a rehearsal or a drill: the way back still lies in the cluster, what a deploy belongs to is made again."""
+        if self.located.scenario.stand.create:
+            self.create_namespace()
+        self.anchor = self._armed().anchor = self._make_anchor()
+
+    def _make_anchor(self) -> Object:
+        run = self.journal.body.run
+        meta = {"name": anchor_name(run), "namespace": self.namespace, "labels": {RUN_LABEL: run}}
+        self.lease.guard()
+        return self.cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta})
 
     def _watch(self, image: str) -> None:
         """A watchdog in the cluster, proven alive; from then on the way back is its. Raises Unjudged when it is not."""
@@ -149,13 +158,16 @@ class Rollout:
 
     def hand_over(self, why: str) -> None:
         """One write: the watchdog restores from now on, whatever becomes of this process. Nothing for an unarmed run."""
-        if self.armed and not self.journal.body.asked and not self.journal.state.final:
+        if self.armed and not self.journal.body.asked and not self.journal.final:
             ask(self.journal, "HANDED_OVER", why)
 
     # -- the change -----------------------------------------------------------------------------------------------
 
     def apply(self) -> Deployed:
-        """ARMED -> APPLYING, the exact deploy, -> TESTING. Raises Breach when the server refuses an object."""
+        """ARMED (or RESTORED, rearmed) -> APPLYING, the exact deploy, -> TESTING.
+
+        Raises Breach when the server refuses an object.
+        """
         self._move(State.APPLYING, "deploying the candidate")
         deployed = self._armed().apply()
         self.emit(deployed)
@@ -185,6 +197,16 @@ class Rollout:
         self.journal.anchor(head)
         self.emit(Anchored(head=head))
 
+    # -- the way back before it is needed ---------------------------------------------------------------------------
+
+    def rehearse(self, of: GoesOn, *, probe: Probe) -> Ending:
+        """The whole way back, proven as an end is, by whoever would carry it out at the end; then `rearm` and `apply` go on.
+
+        Raises what stops it; what it has left then is restored when the run settles.
+        """
+        settling = Settling(self.journal, self.lease.guard, self.emit, self.journal.body.run, self.executor, probe, of=of)
+        return settling.rehearse()
+
     # -- the end --------------------------------------------------------------------------------------------------
 
     def settle(
@@ -211,7 +233,7 @@ class Rollout:
             try:
                 self.lease.guard()
                 self.journal.conclude(verdict)
-                if self.armed and self.journal.state.final:  # else it goes on trying, or has taken over
+                if self.armed and self.journal.final:  # else it goes on trying, or has taken over
                     watchdog.remove(self.journal)
             finally:
                 self.lease.release()

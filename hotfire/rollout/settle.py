@@ -12,12 +12,12 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from hotfire.errors import HarnessError, LeaseLost, Refused
-from hotfire.journal.journal import GOES_ON, Journal
+from hotfire.journal.journal import Journal
 from hotfire.journal.lease import NotRenewed
 from hotfire.journal.store import Stored, drop, owed
 from hotfire.kube.client import ApiError, Conflict, Object, Ref
 from hotfire.kube.wait import pause, shielded
-from hotfire.record.events import Changed, Event, Proved, Told
+from hotfire.record.events import Back, Changed, Event, Proved, Told
 from hotfire.record.events import Restored as RestoredEvent
 from hotfire.rollout import proof
 from hotfire.rollout.ask import through_api_server
@@ -131,6 +131,7 @@ class Settling:
     asked: Callable[[], Sequence[str]] | None = None
     asked_images: frozenset[str] = frozenset()
     takes_over: bool = False  # from a run that may not be as dead as it looks
+    of: Back = "end"
 
     # -- the two ways ---------------------------------------------------------------------------------------------
 
@@ -147,7 +148,7 @@ class Settling:
                 if decision is Decision.CONFIRM and (doubt := self._confirm(head)):
                     self.emit(Told(line=f"not confirmed: {doubt}"))
                     why = doubt
-                if self.journal.state.final and self._proven:
+                if self.journal.final and self._proven:
                     return self._tidy_up()
                 if self.journal.state is State.CONFIRMED:
                     return self._finish_confirmed()
@@ -166,6 +167,22 @@ class Settling:
             except (HarnessError, Refused) as error:
                 return self._lost(error)
 
+    def rehearse(self) -> Ending:
+        """The way back as at an end, but the run goes on: RESTORED only when all twelve points are proven, and by the watchdog
+        where there is one. A signal stops it, settling takes it up."""
+        self._catch_up()
+        self.executor.begin(self, self.of, self._left(time.monotonic()))
+        proofs, restored, settled = self._way_back()
+        body = self.journal.body
+        late = body.watchdog and body.by == self.by
+        problems = (f"{body.watchdog} did not restore, the run had to do it itself",) if late else ()
+        ending = Ending(State.RESTORED, proofs, restored, settled, problems)
+        if ending.safe:
+            self.swap(State.RESTORED, self.of, self._left(time.monotonic()), asked="")
+        else:
+            self.journal.write(done=0)  # the way back is gone once more before the end is proven
+        return ending
+
     def _catch_up(self) -> None:
         """An armed run's journal may have been moved on by the watchdog meanwhile."""
         if self.journal.body.watchdog:
@@ -175,8 +192,7 @@ class Settling:
     @property
     def _proven(self) -> bool:
         """The end was proven by somebody who died before the tombstone was written. RESTORED is written of nothing else."""
-        body = self.journal.body
-        return body.why not in GOES_ON and (body.state is State.RESTORED or bool(body.proofs))
+        return self.journal.state is State.RESTORED or bool(self.journal.body.proofs)
 
     def _tidy_up(self) -> Ending:
         self._tombstone(self._left(time.monotonic()))
@@ -217,6 +233,10 @@ class Settling:
         return self._restore_and_prove(State.RESTORED)
 
     def _restore_and_prove(self, end: State) -> Ending:
+        return self._end(end, *self._way_back())
+
+    def _way_back(self) -> tuple[Mapping[str, Finding], float, float]:
+        """Proofs, and the seconds until restored and until settled."""
         began = time.monotonic()
         left = self._left(began)
         scene = patiently(self._old_scene, left)
@@ -229,8 +249,8 @@ class Settling:
             scene.restored_s = restored
         proofs |= self._soak(scene) | self._prove(scene, proof.LAST, lambda: 0)
         settled = time.monotonic() - began
-        self.emit(RestoredEvent(restored_s=round(restored, 3), settled_s=round(settled, 3)))
-        return self._end(end, proofs, restored, settled)
+        self.emit(RestoredEvent(of=self.of, restored_s=round(restored, 3), settled_s=round(settled, 3)))
+        return proofs, restored, settled
 
     def _end(self, end: State, proofs: Mapping[str, Finding], restored: float | None, settled: float | None) -> Ending:
         """Only a proven end is written as one: an unproven one keeps the next run out until somebody has looked."""
@@ -265,7 +285,7 @@ class Settling:
 
     def _say(self, found: Mapping[str, Finding]) -> None:
         for point, one in found.items():
-            self.emit(Proved(point=point, result=one.result, evidence=one.evidence, data=one.data))
+            self.emit(Proved(of=self.of, point=point, result=one.result, evidence=one.evidence, data=one.data))
 
     def _old_scene(self) -> Scene:
         return Scene.of_old(self.journal, owed(self.journal), self.probe, self.guard)
@@ -282,7 +302,7 @@ class Settling:
 
     # -- the journal ----------------------------------------------------------------------------------------------
 
-    def swap(self, to: State, why: str, left: Callable[[], float]) -> None:
+    def swap(self, to: State, why: str, left: Callable[[], float], **more: object) -> None:
         """Like `_move`, through an API server that is away. A swap whose answer was lost is looked up before the next try."""
         if self.journal.state is to and to.final:
             return
@@ -297,7 +317,7 @@ class Settling:
                     return
             tried = True
             self.guard()
-            self._move(to, why)
+            self._move(to, why, **more)
 
         patiently(once, left)
 

@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import partial
 
 from hotfire.errors import BadInput, HotfireError, Interrupted, LeaseLost, Refused
-from hotfire.journal.journal import Journal, parse
+from hotfire.journal.journal import GOES_ON, Journal, parse
 from hotfire.journal.lease import API, Lease, NotRenewed, Sight, refs_of
 from hotfire.journal.store import fetch, owed
 from hotfire.kube.client import ApiError, Cluster, NotFound, Ref
@@ -74,7 +74,7 @@ class Watchdog:
             return True
         if self.sight.look():
             return self._end_for(f"the Lease of run {self.run} ran out")
-        if body.state.final:
+        if self.journal.final:
             return False  # its run proves and cleans up
         if body.state is State.RESTORING:
             theirs = body.by.startswith("watchdog/")
@@ -84,7 +84,7 @@ class Watchdog:
         if time.monotonic() > self.settle_by:
             return self._end_for(f"not settled by {body.settle_by}")
         if body.asked:
-            self._write_back(f"{body.asked}: {body.why}")
+            self._write_back(body.why if body.why in GOES_ON else f"{body.asked}: {body.why}")
         return False
 
     def _write_back(self, why: str) -> None:

@@ -286,6 +286,8 @@ def _faults(scenario: Scenario, located: Located) -> Iterator[Finding]:
 
 def _mode(scenario: Scenario, located: Located) -> Iterator[Finding]:
     if scenario.mode is not Mode.PROMOTE:
+        if located.says("rollback", "drill"):
+            yield ("rollback", "drill"), f"every {scenario.mode} ends with the drill: it is left out here, drill is for promote"
         return
     if scenario.users == "live" and not located.says("certified"):
         yield ("mode",), "promote needs `certified: PATH/verdict.json`, or `certified: none`, which the certificate prints"
@@ -428,12 +430,17 @@ def plan(located: Located) -> list[str]:
     if load is not None and not scenario.permits("load"):
         lines.append("load: NOT_RUN: promote without consent: [load]")
     lines.append(f"way back: within {_span(scenario.rollback.within)}, watched for {_span(scenario.rollback.soak)} after")
+    for what, when, gone in (("rehearse", "load", scenario.rollback.rehearse), ("drill", "end", scenario.drilled)):
+        without = "" if scenario.permits(what) else f", NOT_RUN: promote without consent: [{what}]"
+        lines += [f"{what} it before the {when}: back, and there once more{without}"] * gone
     return [*lines, f"at most about {_span(most_s(scenario))} to a GO, with every bound used up"]
 
 
 def most_s(scenario: Scenario) -> float:
     """Seconds to a GO with every bound used up; what is not bounded by the scenario is not in it."""
     bounds = [scenario.startup.ready_within, *(fault.serving_again_within for fault in scenario.faults), scenario.rollback.soak]
+    back = scenario.rollback.within + scenario.rollback.soak + scenario.startup.ready_within
+    bounds += [back] * (scenario.rollback.rehearse + scenario.drilled)
     if (load := scenario.load) is not None:
         bounds.append(look_sizes(first_look(scenario))[-1] / load.arrivals.rate + load.arrivals.lead_s)
     return sum(bounds)

@@ -315,6 +315,12 @@ class Rollback(Model):
 
     within: Duration = Field("3m", validate_default=True, description="the baseline serves again by then")
     soak: Duration = Field("10s", validate_default=True, description="and goes on doing so for this long")
+    rehearse: StrictBool = Field(
+        False, description="go it once before the load, A, B, A, B; promote where users are served: with consent to rehearse"
+    )
+    drill: StrictBool = Field(
+        False, description="promote: go it once after the faults; every certify and nightly ends so, B, absent, B"
+    )
     settle_by: Duration | None = Field(
         None, description="armed: not settled after this long, the watchdog restores; twice all bounds, 10m at least, if absent"
     )
@@ -335,7 +341,9 @@ class Scenario(Model):
     about: str = Field(description="one sentence for the certificate: what replaces what")
     mode: Mode = Field(Mode.CERTIFY, description="promote works where users are served, certify and nightly elsewhere")
     users: Literal["none", "live"] = Field("live", description="none lifts the limits of promote; said on the certificate")
-    consent: tuple[Literal["kill", "oom", "load"], ...] = Field((), description="promote: what may be done to live users")
+    consent: tuple[Literal["kill", "oom", "load", "rehearse", "drill"], ...] = Field(
+        (), description="promote: what may be done to live users"
+    )
     certified: str = Field("none", description="promote: the verdict.json of a GO for the same candidate digest, or none")
     certified_within: Duration = Field("7d", validate_default=True, description="how old that verdict may be")
     keep: StrictBool = Field(False, description="certify: leave what the run made, and say so")
@@ -374,6 +382,11 @@ class Scenario(Model):
     def windows(self) -> int:
         """Equal windows of the load, each of which must be within every objective: against drift. promote has one."""
         return 1 if self.mode is Mode.PROMOTE else 3
+
+    @property
+    def drilled(self) -> bool:
+        """Whether the run ends with the drill."""
+        return self.mode is not Mode.PROMOTE or self.rollback.drill
 
     def permits(self, what: str) -> bool:
         """Whether mode and consent allow this on the namespace of the run (DESIGN: modes)."""

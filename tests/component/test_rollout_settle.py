@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from hotfire.errors import BadInput, Interrupted, LeaseLost, Refused
+from hotfire.errors import BadInput, Breach, Interrupted, LeaseLost, Refused
 from hotfire.journal.entries import DeleteAdded
 from hotfire.journal.journal import Body, Journal
 from hotfire.journal.lease import Lease, holder_of
@@ -223,3 +223,67 @@ def test_the_journal_of_a_created_namespace_lies_at_home(cluster, namespace, loc
 
 def abort_finds(cluster, namespace: str) -> str:
     return known(cluster, namespace)[0][0].body.run
+
+
+# -- a way back from which the run goes on -------------------------------------------------------------------------
+
+
+def rehearsing(settling: Settling, of: str = "rehearsal", probe=None) -> Settling:
+    settling.journal.move(State.TESTING, by="test")
+    made = Settling(settling.journal, lambda: None, settling.events.append, "test", probe=probe, of=of)
+    made.events = settling.events
+    return made
+
+
+def edit_again(settling: Settling) -> None:
+    journal = settling.journal
+    live = journal.cluster.get(Ref("v1", "ConfigMap", journal.body.namespace, "settings"))
+    journal.cluster.replace({**live, "data": {"BATCH": "16"}})
+
+
+@pytest.mark.parametrize("of", ["rehearsal", "drill"])
+def test_a_rehearsal_is_proven_in_twelve_points_and_the_run_goes_on_to_an_end_of_its_own(settling, of):
+    settling = rehearsing(settling, of)
+    ending = settling.rehearse()
+    journal, said = settling.journal, [event for event in settling.events if isinstance(event, Proved)]
+    assert (ending.unproven, batch(settling), journal.state, journal.body.why) == ([], "8", State.RESTORED, of)
+    assert len(said) == 12 and {event.of for event in said} == {of} and not (journal.final or journal.ended)
+    journal.move(State.APPLYING, by="test")
+    edit_again(settling)
+    journal.move(State.TESTING, by="test")
+    settling.of = "end"
+    assert settling.settle(Decision.ROLL_BACK, "a gate failed").unproven == [] and batch(settling) == "8"
+    assert journal.ended and [event.of for event in settling.events if isinstance(event, Restored)] == [of, "end"]
+
+
+def test_a_rehearsal_that_is_not_proven_stays_restoring_and_is_still_brought_to_a_proven_end(settling):
+    settling = rehearsing(settling)
+    settling.journal.write(within_s=0.0)
+    ending = settling.rehearse()
+    assert [line.split(":")[0] for line in ending.unproven] == ["time"] and settling.journal.state is State.RESTORING
+    settling.journal.write(within_s=60.0)
+    settling.of = "end"
+    assert settling.settle(Decision.ROLL_BACK, "the rehearsal failed").unproven == [] and settling.journal.ended
+
+
+def test_a_run_that_died_between_a_rehearsal_and_the_next_deploy_is_restored(settling, cluster, namespace):
+    assert rehearsing(settling).rehearse().safe
+    edit_again(settling)  # as if it had begun to write
+    with pytest.raises(Refused, match="RESTORED"):
+        Journal.open(cluster, namespace, settling.journal.body)
+    assert abort(cluster, namespace, tell=lambda line: None).verdict is Verdict.INCONCLUSIVE
+    assert batch(settling) == "8" and Journal.read(cluster, namespace, LLAMA).ended
+
+
+def test_a_signal_stops_a_rehearsal_and_settling_takes_it_up(settling):
+    def probe() -> str:
+        interrupt()
+        raise Breach("no answer yet")
+
+    settling = rehearsing(settling, probe=probe)
+    settling.journal.write(not_applicable=dict.fromkeys(("target", "stability"), "a test"))
+    with pytest.raises(Interrupted):
+        settling.rehearse()
+    forget_interrupt()
+    settling.of, settling.probe = "end", lambda: "it answers"
+    assert settling.settle(Decision.ROLL_BACK, "SIGTERM").unproven == [] and settling.journal.ended

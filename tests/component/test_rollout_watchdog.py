@@ -24,7 +24,7 @@ from hotfire.rollout.settle import Settling
 from hotfire.rollout.takeover import abort
 from hotfire.rollout.watchdog import lease_ref
 from hotfire.words import Decision, State
-from tests.dead_run import LLAMA, T, restored
+from tests.dead_run import LLAMA, Scene, T, restored
 
 
 def until(condition: Callable[[], object], within: float = 15) -> None:
@@ -83,6 +83,44 @@ def test_asked_it_writes_and_the_living_run_proves(scene):
     moves = [(event.state, event.by) for event in events if isinstance(event, Changed)]
     assert moves == [(State.RESTORING, "watchdog/dog-a"), (State.RESTORED, "run-a")]
     assert "has ended" in scene.ended(process)
+
+
+def rehearsal(scene: Scene, events: list[object]) -> Settling:
+    executor = ByWatchdog("run-a")
+    return Settling(scene.journal, scene.lease.guard, events.append, "run-a", executor, of="rehearsal")
+
+
+def test_a_rehearsal_is_carried_out_by_the_watchdog_which_goes_on_watching(scene):
+    process = scene.watchdog()
+    events: list[object] = []
+    assert rehearsal(scene, events).rehearse().safe and restored(scene)
+    moves = [(event.state, event.by, event.why) for event in events if isinstance(event, Changed)]
+    assert moves == [(State.RESTORING, "watchdog/dog-a", "rehearsal"), (State.RESTORED, "run-a", "rehearsal")]
+    pause(2 * T)
+    assert process.poll() is None and scene.read().state is State.RESTORED
+    scene.journal.move(State.APPLYING, by="run-a")
+    scene.cluster.replace({**scene.settings(), "data": {"BATCH": "16"}})
+    scene.journal.move(State.TESTING, by="run-a")
+    scene.dies()
+    scene.ended(process)
+    assert restored(scene) and scene.read().ended
+
+
+def test_a_run_that_dies_right_after_a_rehearsal_is_restored_by_the_watchdog(scene):
+    process = scene.watchdog()
+    assert rehearsal(scene, []).rehearse().safe
+    scene.cluster.replace({**scene.settings(), "data": {"BATCH": "16"}})
+    scene.dies()
+    scene.ended(process)
+    assert restored(scene) and scene.read().ended
+
+
+def test_a_rehearsal_that_the_run_had_to_carry_out_itself_fails(scene):
+    """The watchdog is gone: what would be needed in a disaster was not there."""
+    ending = rehearsal(scene, []).rehearse()
+    assert restored(scene) and not ending.safe and ending.unproven == ["j did not restore, the run had to do it itself"]
+    settling = Settling(scene.journal, scene.lease.guard, lambda event: None, "run-a", ByWatchdog("run-a"))
+    assert settling.settle(Decision.ROLL_BACK, "the rehearsal failed").safe and scene.read().ended
 
 
 def test_nobody_takes_it_up_and_the_run_restores_itself(scene):

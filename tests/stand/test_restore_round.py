@@ -236,6 +236,25 @@ def test_pods_that_ran_on_edited_configuration_are_replaced(cluster, place, base
     assert len(now) == 2 and now.isdisjoint(pod["metadata"]["uid"] for pod in baseline.pods)
 
 
+def test_a_rehearsal_is_a_whole_way_back_and_the_candidate_comes_again(cluster, place, owner, baseline, run):
+    """A, B, A, B; then the end is A once more, with its pods replaced: they ran on edited configuration twice."""
+    rollout = run([settings("16"), service(8000), budget(0), workload("old"), workload("extra", 1, "extra")])
+    rollout.arm(can_ask=True)
+    first = rollout.anchor["metadata"]["uid"]
+    rollout.apply()
+    ready(cluster, place)
+    assert rollout.rehearse("rehearsal", probe=answers(cluster, place)).unproven == []
+    assert spoken(owner)[0][0] == (0, "")
+    rehearsed = {pod["metadata"]["uid"] for pod in ready(cluster, place).pods}
+    rollout.rearm()
+    rollout.apply()
+    ready(cluster, place, "extra")
+    assert rollout.differences() == (5, []) and rollout.anchor["metadata"]["uid"] != first
+    assert rollout.settle(Decision.ROLL_BACK, "a test", probe=answers(cluster, place)).unproven == []
+    assert spoken(owner)[0][0] == (0, "") and rehearsed.isdisjoint(baseline.pods[0]["metadata"]["uid"])
+    assert rehearsed.isdisjoint(pod["metadata"]["uid"] for pod in ready(cluster, place).pods)
+
+
 def test_a_candidate_that_never_becomes_ready_is_taken_back(cluster, place, owner, baseline, run):
     broken = workload("new")
     broken["spec"]["template"]["spec"]["nodeSelector"] = {"nowhere": "at-all"}

@@ -173,6 +173,20 @@ def test_a_sound_candidate_is_confirmed(place: Place, new) -> None:
     assert judged.returncode == 0, judged.stdout
 
 
+def test_a_rehearsed_candidate_is_confirmed(place: Place, new) -> None:
+    """A, B, A, B, by the record: the way back is proven in twelve points before the load begins."""
+    rollback = {"within": "60s", "soak": "1s", "rehearse": True}
+    ended = place.run(service(), new(), scenario={"rollback": rollback})
+    assert (ended.code, ended.verdict["verdict"]) == (0, "GO"), ended.output
+    assert {ended.check(name)["outcome"] for name in ("rollback.rehearsed", "rollback.returns")} == {"PASS"}
+    said = [event for event in ended.events if event["type"] in ("changed", "proved", "loaded")]
+    states = [event["state"] for event in said if event["type"] == "changed"]
+    rehearsal = ["RESTORING", "RESTORED", "APPLYING", "TESTING"]
+    assert states == ["ARMED", "APPLYING", "TESTING", *rehearsal, "CONFIRMED"] and place.ask().startswith("new")
+    loaded = next(n for n, event in enumerate(said) if event["type"] == "loaded")
+    assert [event["of"] for event in said[:loaded] if event["type"] == "proved"] == ["rehearsal"] * 12
+
+
 def test_a_slow_candidate_is_rolled_back_by_its_objective(place: Place, new) -> None:
     before = place.serving()
     ended = place.run(service(), new("--ttft", "2s"))
@@ -317,6 +331,10 @@ def test_certify_in_a_namespace_of_its_own_leaves_nothing_of_it(place: Place, ne
     ended = place.run(service(), new(), scenario=own)
     assert (ended.code, ended.verdict["verdict"]) == (0, "GO"), ended.output
     assert cluster.find(Ref("v1", "Namespace", "", gone)) is None and place.serving() == before
+    drill = [event["state"] for event in ended.events if event["type"] == "changed"][3:-1]
+    assert drill == ["RESTORING", "RESTORED", "APPLYING", "TESTING"] and ended.check("drill.returns")["outcome"] == "PASS"
+    proofs = [event for event in ended.events if event["type"] == "proved" and event["of"] == "drill"]
+    assert len(proofs) == 12 and {event["result"] for event in proofs} == {"PROVEN", "NOT_APPLICABLE"}
 
 
 KIND = """#!/bin/sh

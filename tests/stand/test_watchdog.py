@@ -102,6 +102,16 @@ def called(place: Any, command: list[str]) -> tuple[int, str]:
     return process.returncode, (place.folder / "output.txt").read_text()
 
 
+def test_armed_the_watchdog_rehearses_and_watches_on(place, armed, new, cluster) -> None:
+    rollback = {"within": "60s", "soak": "1s", "rehearse": True}
+    command = armed(runs.service(), new(), scenario={"rollback": rollback})
+    ended = place.ended(*called(place, command))
+    assert (ended.code, ended.check("rollback.rehearsed")["outcome"]) == (0, "PASS"), ended.output
+    moved = [(event["state"], event["by"]) for event in ended.events if event["type"] == "changed"]
+    (by,) = [by for state, by in moved if state == "RESTORING"]
+    assert by.startswith("watchdog/hotfire-watchdog-") and moved[-1][0] == "CONFIRMED" and place.ask().startswith("new")
+
+
 def test_sigkill_in_mid_load_ends_exactly_old_without_any_command(place, armed, new, cluster) -> None:
     before = place.serving()
     process = runs.started(place, armed(runs.service(), new(), scenario=runs.LONG), "load: ")

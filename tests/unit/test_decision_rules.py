@@ -178,6 +178,13 @@ def test_an_end_that_is_not_proven_is_unsafe(proof: Sequence[Proof]) -> None:
     assert of(events(proof=proof)) is UNSAFE and of(back(judged("a.a", FAIL), proof=proof)) is UNSAFE
 
 
+@pytest.mark.parametrize("what", ["rehearsal", "drill"])
+def test_a_way_back_before_the_end_neither_proves_nor_disproves_the_end(what: str) -> None:
+    before = [Proved.model_validate({"of": what, "point": "p0", "result": result, "evidence": "e"}) for result in Proof]
+    seen = (*before, SEEN, judged("a.a", PASS))
+    assert of(events(seen)) is GO and of(events(seen, proof=())) is UNSAFE
+
+
 @pytest.mark.parametrize("state", [one for one in State if not one.final])
 def test_a_state_that_is_not_final_is_unsafe(state: State) -> None:
     assert of(events(state=state)) is UNSAFE

@@ -82,6 +82,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "promote on a verdict that is not there": ("about:", "mode: promote\ncertified: old/verdict.json\nabout:", "5:1: old/verdict.json is not there, the verdict.json of a GO or none is expected"),
     "promote that keeps": ("about:", "mode: promote\ncertified: none\nkeep: true\nabout:", "6:1: keep is for certify: promote ends exactly old or exactly new"),
     "promote into a new namespace": ("stand: {namespace: team", "mode: promote\ncertified: none\nstand: {create: true, namespace: team", "10:9: create is for certify: promote goes to the namespace that serves"),
+    "a certify without its drill": ("load: {", "rollback: {drill: false}\nload: {", "13:12: every certify ends with the drill: it is left out here, drill is for promote"),
     "an address with a path": ("load: {", "reach: {via: url, url: 'http://h/v1'}\nload: {", "13:19: 'http://h/v1' is no address, https://HOST[:PORT] without a path is expected"),
     "plain text called TLS": ("load: {", "reach: {via: url, url: 'http://h', tls: true}\nload: {", "13:36: http://h does not go with tls: true"),
     "no taint": ("load: {", "scheduling: {tolerates: ['ai=x:Never']}\nload: {", "13:26: 'ai=x:Never' is no taint, KEY=VALUE:NoSchedule, :PreferNoSchedule or :NoExecute is expected"),
@@ -231,7 +232,8 @@ def test_plan_says_what_a_spaced_profile_can_decide(tmp_path: Path) -> None:
         "  errors ratio < 20% (required, 95%): can pass from 21 requests (21 s), fail from 4; with two bad passes from 39",
         "fault one-pod-gone: kill, serving again within 90 s",
         "way back: within 3 min, watched for 10 s after",
-        "at most about 4.07 min to a GO, with every bound used up",
+        "drill it before the end: back, and there once more",
+        "at most about 8.23 min to a GO, with every bound used up",
     ]
 
 

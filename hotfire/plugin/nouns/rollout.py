@@ -1,7 +1,5 @@
 """rollout: the change itself, and whether what is there is what was asked for."""
 
-import time
-
 from hotfire.check import Findings, saw
 from hotfire.errors import Unjudged
 from hotfire.kube.client import Object
@@ -23,8 +21,7 @@ class RolloutNoun:
     def apply(self) -> None:
         """Store the way back, then deploy. Raises Breach when the server refuses an object."""
         self.run.arm()
-        self.run.applied = time.monotonic()
-        self.run.rollout.apply()
+        self.run.deploy()
 
     def differences(self) -> Findings:
         """Where what is live is not what the manifests ask for."""

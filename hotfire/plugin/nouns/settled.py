@@ -2,6 +2,7 @@
 
 from hotfire.check import Findings, saw
 from hotfire.plugin.run import Run
+from hotfire.rollout.settle import Ending
 from hotfire.words import Proof
 
 
@@ -13,10 +14,7 @@ class Settled:
 
     def unproven(self) -> Findings:
         """Points of the proof that do not hold, and what went wrong on the way."""
-        proven = [point for point, one in self.ending.proofs.items() if one.result is Proof.PROVEN]
-        lines = self.ending.unproven
-        saw("proof-point", len(proven) or len(lines), proven, "no point unproven")
-        return Findings(lines, f"{len(lines)} points of the end are not proven: {'; '.join(lines)[:300]}" if lines else "")
+        return unproven(self.ending, "the end")
 
     def seconds(self) -> float:
         """Until what was there before was back; where nothing had to be restored, until the new state was proven."""
@@ -24,3 +22,11 @@ class Settled:
         seconds = self.run.settling_s - self.run.scenario.rollback.soak if back is None else back
         saw("time", 1, {"restored": back, "settled": self.ending.settled_s, "seconds": round(seconds, 3)})
         return max(seconds, 0.0)
+
+
+def unproven(ending: Ending, what: str) -> Findings:
+    """What does not hold of the end, or of a way back before it."""
+    proven = [point for point, one in ending.proofs.items() if one.result is Proof.PROVEN]
+    lines = ending.unproven
+    saw("proof-point", len(proven) or len(lines), proven, "no point unproven")
+    return Findings(lines, f"{len(lines)} points of {what} are not proven: {'; '.join(lines)[:300]}" if lines else "")
