@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 
-from hotfire.kube.client import Cluster, Forbidden, Object, Ref, UnknownKind
+from hotfire.kube.client import Cluster, Object, Ref, UnknownKind
 from hotfire.kube.fit import selects
 from hotfire.scenario.model import Located
 
 CONFIG = ("ServiceAccount", "Secret", "ConfigMap", "PersistentVolumeClaim", "Service")  # applied before what uses them
+CLAIM = "PersistentVolumeClaim"  # made if asked for, never changed, never deleted
 WORKLOADS = ("Deployment", "StatefulSet")
+SCALER = ("autoscaling/v2", "HorizontalPodAutoscaler")
 POINTING = (  # kinds that act on a workload without being named by it
-    ("autoscaling/v2", "HorizontalPodAutoscaler"),
+    SCALER,
+    ("v1", "Service"),
     ("policy/v1", "PodDisruptionBudget"),
     ("networking.k8s.io/v1", "NetworkPolicy"),
     ("networking.k8s.io/v1", "Ingress"),
@@ -55,25 +58,27 @@ def referred(workload: Object, namespace: str) -> Iterator[Ref]:
 
 
 def pointing_at(cluster: Cluster, namespace: str, workload: Object, service: str = "") -> Iterator[Ref]:
-    """What scales, guards, fences or routes to the workload; kinds that may not be read, or do not exist, are passed over."""
+    """What scales, guards, fences or routes to the workload; kinds that the server does not have are passed over."""
     labels = workload["spec"]["template"]["metadata"].get("labels") or {}
     me = (workload["kind"], workload["metadata"]["name"])
     for api_version, kind in POINTING:
-        for obj in _readable(cluster, api_version, kind, namespace):
-            if _points(obj, me, labels, service):
-                yield Ref.of(obj)
+        yield from (Ref.of(obj) for obj in _known(cluster, api_version, kind, namespace) if _points(obj, me, labels, service))
 
 
-def scalers(cluster: Cluster, workload: Object) -> list[Ref]:
-    """The autoscalers that own its replicas."""
-    found = pointing_at(cluster, workload["metadata"]["namespace"], workload)
-    return [ref for ref in found if ref.kind == "HorizontalPodAutoscaler"]
+def autoscaled(cluster: Cluster, *states: Object) -> bool:
+    """Whether an autoscaler owns the replicas of a workload, in each of its states: one at zero is left alone by every one."""
+    live, me = states[0], (states[0]["kind"], states[0]["metadata"]["name"])
+    if live["kind"] not in WORKLOADS or not all(state["spec"].get("replicas", 1) for state in states):
+        return False
+    return any(_points(obj, me, {}, "") for obj in _known(cluster, *SCALER, live["metadata"]["namespace"]))
 
 
 def _points(obj: Object, me: tuple[str, str], labels: dict[str, str], service: str) -> bool:
     spec, kind = obj.get("spec") or {}, obj["kind"]
     if kind == "HorizontalPodAutoscaler":
         return (spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"]) == me
+    if kind == "Service":
+        return bool(spec.get("selector")) and selects({"matchLabels": spec["selector"]}, labels)
     if kind == "PodDisruptionBudget":
         return selects(spec.get("selector"), labels)
     if kind == "NetworkPolicy":
@@ -90,10 +95,11 @@ def _backends(spec: Object) -> set[str]:
     return found - {""}
 
 
-def _readable(cluster: Cluster, api_version: str, kind: str, namespace: str) -> Sequence[Object]:
+def _known(cluster: Cluster, api_version: str, kind: str, namespace: str) -> Sequence[Object]:
+    """Of a kind that the server may not have. Raises Forbidden: what cannot be seen cannot be put back."""
     try:
         return cluster.list(api_version, kind, namespace)
-    except (Forbidden, UnknownKind):
+    except UnknownKind:
         return ()
 
 

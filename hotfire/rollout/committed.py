@@ -8,7 +8,7 @@ from hotfire.journal.entries import DeleteAdded, PutBack
 from hotfire.journal.journal import Journal
 from hotfire.journal.store import fetch, fingerprint
 from hotfire.kube.client import Object, Ref
-from hotfire.rollout.closure import WORKLOADS, scalers
+from hotfire.rollout.closure import autoscaled
 from hotfire.rollout.may_differ import comparable
 from hotfire.rollout.probes import RUN_LABEL
 from hotfire.rollout.restore import anchor_name
@@ -36,7 +36,7 @@ def _digest(journal: Journal, ref: Ref, key: bytes) -> str:
         return "gone"
     if ref.kind == "Secret":
         return fingerprint(live, key).hmac
-    scaled = ref.kind in WORKLOADS and bool(scalers(journal.cluster, live))
+    scaled = autoscaled(journal.cluster, live)
     text = json.dumps(comparable(_released(live, journal.body.run), scaled), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -14,13 +14,12 @@ from hotfire.journal.entries import DeleteAdded, Entry, PutBack, ReplacePods
 from hotfire.journal.journal import Journal
 from hotfire.kube.client import Cluster, Conflict, Invalid, Object, Ref, Unreachable
 from hotfire.record.events import Deployed
-from hotfire.rollout.closure import WORKLOADS, referred, scalers
+from hotfire.rollout.closure import CLAIM, WORKLOADS, autoscaled, referred
 from hotfire.rollout.may_differ import ANNOTATIONS, comparable, differences
 from hotfire.rollout.probes import RUN_LABEL
 from hotfire.words import Blame
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-CLAIM = "PersistentVolumeClaim"
 TRIES = 5  # a controller writes status at the same time: the PUT is made again from what is there now
 
 
@@ -185,7 +184,7 @@ class Deploy:
 
     def _replace(self, obj: Object, before: Object) -> tuple[Object, list[str]]:
         """PUT. Made again after a conflict or a lost acknowledgement, from what is there then."""
-        ref, scaled = Ref.of(obj), before["kind"] in WORKLOADS and bool(scalers(self.cluster, before))
+        ref, scaled = Ref.of(obj), autoscaled(self.cluster, before)
         sent = False
         for attempt in range(TRIES):
             live = self.cluster.get(ref)
@@ -238,7 +237,7 @@ class Deploy:
     def _body(self, obj: Object, live: Object) -> list[str]:
         if obj["kind"] in WORKLOADS:
             asked: dict[str, Any] = self._rehearsed(obj)["spec"]
-            if obj["spec"].get("replicas") is None or scalers(self.cluster, live):
+            if obj["spec"].get("replicas") is None or autoscaled(self.cluster, live):
                 asked["replicas"] = live["spec"]["replicas"]
             return differences(asked, live["spec"], "spec")
         if obj["kind"] == "Secret":  # never the values themselves in a message

@@ -1,8 +1,9 @@
 """The fence: who takes over from another makes worthless what that one has read, and may still write, before anything else.
 
-A mark on every object that the run may have prepared a write for moves its resourceVersion on, so that such a write answers
-409; without its anchor, what the run still creates is garbage. The mark is a label: a Deployment's controller copies its
+A mark on every object of the closure moves its resourceVersion on, so that a write that was prepared before answers 409;
+without its anchor, what the run still creates is garbage. The mark is a label: a Deployment's controller copies its
 annotations to its ReplicaSets, from where `kubectl rollout undo` would bring them back. Restoring takes it off again.
+Not marked are claims and the Secrets that are only rested on: nobody writes them, and no snapshot could clear them of it.
 """
 
 import copy
@@ -10,9 +11,10 @@ from collections.abc import Callable, Iterator
 
 from hotfire.journal.entries import DeleteAdded, PutBack
 from hotfire.journal.journal import Journal
+from hotfire.journal.store import owed
 from hotfire.kube.client import Conflict, NotFound, Object, Ref
 from hotfire.kube.pods import terminating
-from hotfire.rollout.deploy import CLAIM
+from hotfire.rollout.closure import CLAIM
 from hotfire.rollout.restore import anchor_ref
 
 LABEL = "hotfire.dev/fence"
@@ -30,9 +32,10 @@ def fence(journal: Journal, guard: Callable[[], None]) -> list[str]:
 
 
 def _exposed(journal: Journal) -> Iterator[Ref]:
-    """Objects that the run writes, once each."""
-    entries = (*journal.of_type(PutBack), *journal.of_type(DeleteAdded))
-    return (ref for ref in dict.fromkeys(entry.ref for entry in entries) if ref.kind != CLAIM)
+    """What the run found, writes or adds, once each."""
+    written = [entry.ref for entry in (*journal.of_type(PutBack), *journal.of_type(DeleteAdded))]
+    found = [Ref.of(obj) for obj in owed(journal).objects]
+    return (ref for ref in dict.fromkeys((*written, *found)) if ref.kind != CLAIM)
 
 
 def _mark(journal: Journal, ref: Ref, guard: Callable[[], None]) -> bool:

@@ -15,7 +15,7 @@ from hotfire.journal.store import Stored, fingerprint
 from hotfire.kube.client import ApiError, Object, Ref
 from hotfire.kube.pods import containers, grade, leaving, terminating
 from hotfire.kube.wait import pause
-from hotfire.rollout.closure import WORKLOADS, scalers
+from hotfire.rollout.closure import WORKLOADS, autoscaled
 from hotfire.rollout.may_differ import comparable, differences, owners
 from hotfire.rollout.population import Population, endpoints
 from hotfire.rollout.restore import Restore, anchor_ref, is_ours, pods_left, swept
@@ -195,7 +195,7 @@ def closure(scene: Scene) -> Finding:
         if live is None:
             wrong.append(f"{ref} is not there")
             continue
-        scaled = ref.kind in WORKLOADS and bool(scalers(cluster, live))
+        scaled = autoscaled(cluster, live, obj)
         lines = differences(comparable(obj, scaled), comparable(live, scaled))
         wrong += [f"{ref}: is not as before"] if lines and ref.kind == "Secret" else [f"{ref}: {line}" for line in lines]
         if owners(obj) != owners(live):

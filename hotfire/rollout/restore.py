@@ -14,7 +14,7 @@ from hotfire.journal.journal import Journal
 from hotfire.journal.store import Stored
 from hotfire.kube.client import Cluster, Conflict, Forbidden, NotFound, Object, Ref, UnknownKind
 from hotfire.kube.pods import condition, leaving, terminating
-from hotfire.rollout.closure import CONFIG, WORKLOADS, rank, scalers
+from hotfire.rollout.closure import CONFIG, autoscaled, rank
 from hotfire.rollout.may_differ import ANNOTATIONS, comparable, owners
 from hotfire.rollout.population import population
 from hotfire.rollout.probes import RUN_LABEL
@@ -34,6 +34,7 @@ SWEPT = (  # where a label sweep looks; claims are not in it, they are never del
     ("policy/v1", "PodDisruptionBudget"),
     ("networking.k8s.io/v1", "NetworkPolicy"),
     ("networking.k8s.io/v1", "Ingress"),
+    ("gateway.networking.k8s.io/v1", "HTTPRoute"),
 )
 
 
@@ -118,7 +119,7 @@ class Restore:
                 if why := leaving(live):
                     self.waiting.append(f"{ref} is {why}: it is made again when it is gone")
                     return
-                scaled = ref.kind in WORKLOADS and bool(scalers(self.cluster, live))
+                scaled = autoscaled(self.cluster, live, obj)
                 if comparable(live, scaled) != comparable(obj, scaled):
                     live = self._write(_over(obj, live, scaled), "put back")
                 if owners(live) != owners(obj):

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hotfire.kube.client import Cluster
+from hotfire.rollout.closure import CLAIM
 from hotfire.scenario.model import Located
 
-PLURALS = {  # kinds a manifest may hold -> (group, resource)
+CLOSURE = {  # kinds a manifest may hold, or that its workloads rest on -> (group, resource)
     "ConfigMap": ("", "configmaps"),
     "Deployment": ("apps", "deployments"),
+    "HTTPRoute": ("gateway.networking.k8s.io", "httproutes"),
     "HorizontalPodAutoscaler": ("autoscaling", "horizontalpodautoscalers"),
     "Ingress": ("networking.k8s.io", "ingresses"),
     "NetworkPolicy": ("networking.k8s.io", "networkpolicies"),
@@ -40,8 +42,16 @@ class Right:
 
 
 def rights(located: Located) -> list[Right]:
-    """Every right the run needs, without doubles, in a fixed order."""
-    return list(dict.fromkeys(_needed(located)))
+    """Every right the run needs, in a fixed order."""
+    return _once(_needed(located))
+
+
+def _once(found: Iterator[Right]) -> list[Right]:
+    """Without doubles, each with the first reason given."""
+    seen: dict[str, Right] = {}
+    for right in found:
+        seen.setdefault(str(right), right)
+    return list(seen.values())
 
 
 def _needed(located: Located) -> Iterator[Right]:
@@ -66,12 +76,13 @@ def _needed(located: Located) -> Iterator[Right]:
     for verb in ("list", "create", "delete"):
         yield Right(verb, "secrets", why="the snapshot of Secrets beside the journal")
     for obj in located.objects:
-        group, resource = PLURALS.get(str(obj["kind"]), ("", ""))
+        group, resource = CLOSURE.get(str(obj["kind"]), ("", ""))
         for verb in WRITE if resource else ():
             yield Right(verb, resource, group, why=f"the manifests hold a {obj['kind']}")
     if scenario.reach.via == "ingress":
         for verb in ("get", "list"):
             yield Right(verb, "ingresses", "networking.k8s.io", why="reach: via: ingress")
+    yield from _closure()
     if scenario.stand.create:
         for verb in ("create", "delete"):
             yield Right(verb, "namespaces", namespaced=False, why="stand.create")
@@ -81,14 +92,19 @@ def _needed(located: Located) -> Iterator[Right]:
         yield Right("delete", "leases", "coordination.k8s.io", why="the watchdog's own, in the end")
 
 
-CLOSURE = {**PLURALS, "HTTPRoute": ("gateway.networking.k8s.io", "httproutes")}
-SWEPT = ("ConfigMap", "Deployment", "HorizontalPodAutoscaler", "Ingress", "NetworkPolicy", "PodDisruptionBudget", "Secret",
-         "Service", "ServiceAccount", "StatefulSet")  # fmt: skip
+SWEPT = tuple(kind for kind in CLOSURE if kind != CLAIM)
+
+
+def _closure() -> Iterator[Right]:
+    """To see the whole of it, to mark it when the run is taken over, to put it back; a claim is never written."""
+    for kind, (group, resource) in CLOSURE.items():
+        for verb in ("get", "list", *(("create", "update") if kind != CLAIM else ())):
+            yield Right(verb, resource, group, why="the closure is seen whole, and put back")
 
 
 def watchdog_rights(located: Located) -> list[Right]:
     """What the watchdog needs: to put back, to take away, to prove. It deploys nothing and runs nothing in a pod."""
-    return list(dict.fromkeys(_watching(located)))
+    return _once(_watching(located))
 
 
 def _watching(located: Located) -> Iterator[Right]:
@@ -100,10 +116,8 @@ def _watching(located: Located) -> Iterator[Right]:
     yield Right("create", "services", subresource="proxy", why="what serves is asked")
     for verb in ("get", "create", "update", "delete"):
         yield Right(verb, "leases", "coordination.k8s.io", why="the lock, and its own sign of life")
+    yield from _closure()
     for kind, (group, resource) in CLOSURE.items():
-        back = kind != "PersistentVolumeClaim"  # a claim is never written
-        for verb in ("get", "list", *(("create", "update") if back else ())):
-            yield Right(verb, resource, group, why="the closure is put back")
         if kind in SWEPT and (kind in written or kind in ("ConfigMap", "Secret", "Service")):
             yield Right("delete", resource, group, why="what the run added goes")
     for verb in ("list", "delete"):

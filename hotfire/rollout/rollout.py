@@ -22,8 +22,8 @@ from hotfire.kube.wait import shielded
 from hotfire.record.events import Anchored, Armed, Changed, Deployed, Event, GoesOn
 from hotfire.rollout import job as watchdog
 from hotfire.rollout.armed import ByWatchdog, ask
-from hotfire.rollout.closure import WORKLOADS, written
-from hotfire.rollout.deploy import CLAIM, Deploy
+from hotfire.rollout.closure import CLAIM, WORKLOADS, written
+from hotfire.rollout.deploy import Deploy
 from hotfire.rollout.probes import RUN_LABEL
 from hotfire.rollout.proof import applicable
 from hotfire.rollout.restore import anchor_name

@@ -1,6 +1,7 @@
 """Pure rules of the rollout: who owns a workload, what may differ, what a PUT carries over."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,8 @@ from hotfire.journal.journal import NEXT
 from hotfire.rollout.deploy import carry_over, foreign_annotations
 from hotfire.rollout.may_differ import comparable, differences, owners
 from hotfire.rollout.owner import owner_of
+from hotfire.rollout.rights import CLOSURE, rights, watchdog_rights
+from hotfire.scenario.model import Located, Scenario
 from hotfire.words import State
 
 
@@ -121,3 +124,20 @@ def test_before_the_commit_point_every_state_can_restore_and_after_it_none():
     assert all(State.RESTORING in NEXT[state] for state in before) and NEXT[State.CONFIRMED] == ()
     assert [state for state in State if State.CONFIRMED in NEXT[state]] == [State.TESTING]
     assert set(NEXT) == set(State)
+
+
+# -- rights -------------------------------------------------------------------------------------------------------
+
+
+def test_the_whole_closure_may_be_seen_and_put_back_and_no_claim_is_ever_written():
+    serves = {"workload": "deployment/llama", "service": "llama", "runtime": "tiny", "model": "m"}
+    words = {"apiVersion": "hotfire/v1", "kind": "Scenario", "name": "a", "about": "a", "stand": {"namespace": "n"}}
+    scenario = Scenario.model_validate({**words, "candidate": {"serves": [serves]}})
+    asked = Located(scenario=scenario, path=Path("s.yaml"), objects=(obj(),), digest="")
+    for granted in (rights(asked), watchdog_rights(asked)):
+        verbs = {}
+        for right in granted:
+            verbs.setdefault(right.resource, set()).add(right.verb)
+        kinds = {resource for _, resource in CLOSURE.values()} - {"persistentvolumeclaims"}
+        assert all({"get", "list", "create", "update"} <= verbs[kind] for kind in kinds)
+        assert verbs["persistentvolumeclaims"] == {"get", "list"} and len(granted) == len(set(map(str, granted)))
