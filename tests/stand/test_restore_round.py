@@ -44,7 +44,8 @@ def workload(mark, replicas=2, name="llama", **more):
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": name, "labels": {"app": name}, "annotations": {"team": "serving"}},
         "spec": {
-            "replicas": replicas, "selector": {"matchLabels": {"app": name}}, "revisionHistoryLimit": 3,
+            **({} if replicas is None else {"replicas": replicas}),
+            "selector": {"matchLabels": {"app": name}}, "revisionHistoryLimit": 3,
             "template": {"metadata": {"labels": {"app": name}}, "spec": spec}, **more,
         },
     }  # fmt: skip
@@ -99,13 +100,13 @@ def baseline(cluster, owner, place):
     return ready(cluster, place)
 
 
-def ready(cluster, place, name="llama"):
-    ref = Ref("apps/v1", "Deployment", place, name)
+def ready(cluster, place, name="llama", kind="Deployment"):
+    ref = Ref("apps/v1", kind, place, name)
 
     def served(_):
         found = population(cluster, ref)
         whole = found.owner_uid and len(found.pods) == found.wanted and not found.others and not found.leaving
-        return found if whole and found.workload["status"].get("readyReplicas") == found.wanted else None
+        return found if whole and found.workload["status"].get("readyReplicas", 0) == found.wanted else None
 
     return wait_for(cluster, f"{name} ready", "v1", "Pod", place, until=served, deadline_s=60)
 
@@ -115,11 +116,12 @@ def run(cluster, place, tmp_path):
     """Opens runs of manifests in the test's namespace; what they hold is let go in the end."""
     opened = []
 
-    def start(objects, mode="promote"):
+    def start(objects, mode="promote", workload="deployment/llama"):
         folder = tmp_path / uuid.uuid4().hex / "manifests"
         folder.mkdir(parents=True)
         (folder / "all.yaml").write_text("---\n".join(json.dumps(deepcopy(one)) + "\n" for one in objects))
-        (folder.parent / "scenario.yaml").write_text(SCENARIO.replace("NAMESPACE", place).replace("MODE", mode))
+        text = SCENARIO.replace("NAMESPACE", place).replace("MODE", mode).replace("deployment/llama", workload)
+        (folder.parent / "scenario.yaml").write_text(text)
         events = []
         located = load(Path(folder.parent / "scenario.yaml"))
         rollout = Rollout.open(cluster, located, place, f"run-{uuid.uuid4().hex[:8]}", emit=events.append)
@@ -225,6 +227,71 @@ def test_a_run_that_died_keeps_the_next_out_until_abort_has_restored(cluster, pl
     assert spoken(owner)[0][0] == (0, "")
     assert abort(cluster, place, tell=told.append) is None and "nothing to do" in told[-1]
     run(NEW)
+
+
+def autoscaler():
+    spec = {
+        "minReplicas": 1,
+        "maxReplicas": 4,
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "llama"},
+    }
+    return {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "llama"}, "spec": spec}
+
+
+@pytest.mark.parametrize(("scaled", "left"), [(3, 3), (0, 2)], ids=["by its autoscaler", "to zero, where none acts"])
+def test_replicas_that_were_moved_meanwhile(cluster, place, owner, baseline, run, scaled, left):
+    assert owner("apply", "-f", "-", given=[autoscaler()])[0] == 0
+    rollout = run([settings("8"), service(), workload("new", None)])
+    rollout.arm(can_ask=True)
+    rollout.apply()
+    ready(cluster, place)
+    assert owner("scale", "deploy/llama", f"--replicas={scaled}")[0] == 0
+    ending = rollout.settle(Decision.ROLL_BACK, "a test", probe=answers(cluster, place))
+    assert ending.unproven == [] and len(ready(cluster, place).pods) == left
+
+
+def test_a_baseline_at_zero_is_at_zero_again(cluster, place, owner, run):
+    assert owner("apply", "-f", "-", given=[settings("8"), service(), budget(), workload("old", 0)])[0] == 0
+    ready(cluster, place)
+    rollout = run(NEW)
+    rollout.arm(can_ask=False)
+    rollout.apply()
+    ready(cluster, place)
+    ending = rollout.settle(Decision.ROLL_BACK, "a test")
+    assert ending.unproven == [] and ending.proofs["function"].result is Proof.NOT_APPLICABLE
+    assert ready(cluster, place).pods == () and cluster.list("v1", "Pod", place) == []
+
+
+def stateful(mark, **pod):
+    made = workload(mark)
+    made["spec"]["template"]["spec"] |= pod
+    made["spec"] |= {"serviceName": "llama"}
+    return {**made, "kind": "StatefulSet"}
+
+
+def test_a_stateful_set_that_is_stuck_on_its_order_is_freed(cluster, place, owner, run):
+    """Its controller waits for the broken pod to become ready before it replaces it (kubernetes#67250)."""
+    assert owner("apply", "-f", "-", given=[settings("8"), service(), stateful("old")])[0] == 0
+    ready(cluster, place, kind="StatefulSet")
+    rollout = run([settings("8"), service(), stateful("new", nodeSelector={"nowhere": "at-all"})], workload="statefulset/llama")
+    rollout.arm(can_ask=True)
+    rollout.apply()
+    wait_for(cluster, "stuck", "v1", "Pod", place, deadline_s=30,
+             until=lambda pods: any(pod["spec"].get("nodeSelector") for pod in pods.values()) or None)  # fmt: skip
+    ending = rollout.settle(Decision.ROLL_BACK, "a test", probe=answers(cluster, place))
+    assert ending.unproven == [] and owner("diff", "-f", "-", given=[settings("8"), service(), stateful("old")]) == (0, "")
+    assert len(ready(cluster, place, kind="StatefulSet").pods) == 2
+
+
+def test_what_was_deleted_meanwhile_is_made_again(cluster, place, owner, baseline, run):
+    rollout = run(NEW)
+    rollout.arm(can_ask=True)
+    rollout.apply()
+    ready(cluster, place)
+    assert owner("delete", "deployment/llama", "deployment/extra", "service/llama", "configmap/settings", "pdb/llama")[0] == 0
+    ending = rollout.settle(Decision.ROLL_BACK, "a test", probe=answers(cluster, place))
+    assert ending.unproven == [] and "deployment/llama was recreated" in ending.proofs["closure"].evidence
+    assert spoken(owner)[0][0] == (0, "")
 
 
 def test_pods_that_ran_on_edited_configuration_are_replaced(cluster, place, baseline, run):
