@@ -58,9 +58,13 @@ POINTS: dict[str, tuple[str, Predicate]] = {  # point -> the run that passes it,
     "confirmed-settled": ("sound", lambda seen: seen.state == "CONFIRMED" and bool(seen.journal["settled"])),
     "restoring": ("late", lambda seen: seen.state == "RESTORING"),
     "restoring-half": ("late", lambda seen: seen.state == "RESTORING" and seen.batch() == "old"),
+    "rehearsing": ("rehearse", lambda seen: seen.state == "RESTORING"),
+    "rehearsed": ("rehearse", lambda seen: seen.state == "RESTORED"),
+    "applying-again": ("rehearse", lambda seen: seen.state == "APPLYING" and seen.journal["n"] > 0),
     "restored": ("late", lambda seen: seen.state == "RESTORED"),
     "restored-settled": ("late", lambda seen: seen.state == "RESTORED" and bool(seen.journal["settled"])),
 }
+PLAIN = {"sound": 2, "late": 3, "kill": 1, "oom": 1, "rehearse": 1}  # runs of each variant that are left alone
 WEIGHTS = {"sound": 40, "late": 35, "kill": 15, "oom": 10}
 
 
@@ -177,7 +181,7 @@ class Matrix:
         args = self.args
         plains = [Job(f"plain/{args.way}/{variant}/{n}", "plain",
                       lambda place, cell, variant=variant: plain(place, cell, variant, args.way))
-                  for variant, count in (("sound", 2), ("late", 3), ("kill", 1), ("oom", 1)) for n in range(count)]  # fmt: skip
+                  for variant, count in PLAIN.items() for n in range(count)]  # fmt: skip
 
         def named(point: str, n: int) -> Job:
             variant = POINTS[point][0]

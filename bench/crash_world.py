@@ -107,6 +107,7 @@ VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # flags of the 
     "late": (("--start-after", "300s"), {"startup": {"ready_within": "3s"}}),
     "kill": ((), {"faults": [{"name": "gone", "kill": "one pod", **FAULT}]}),
     "oom": ((), {"faults": [{"name": "full", "oom": "one container", **FAULT}]}),
+    "rehearse": ((), {"rollback": {"within": "60s", "soak": "1s", "rehearse": True}}),
 }
 
 
