@@ -74,10 +74,11 @@ def planted_check(spec: CheckSpec, body: str = "", mark: str = "") -> str:
     return f"{mark}\n@check({says})\ndef test_{name}({given}):\n    {body}\n\n"
 
 
-def planted_suite(body: str = "", mark: str = "") -> str:
-    """Every check that SCENARIO asks for, in order, all green with their evidence but ROW, which is the body's."""
-    asked = [spec for spec in catalogue() if spec.when in ("", "drilled") and spec.per in ("", "candidate.serves")]
-    rows = [planted_check(spec, *((body, mark) if spec.id == ROW else ())) for spec in asked]
+def planted_suite(body: str = "", mark: str = "", row: str = ROW, when: str = "drilled") -> str:
+    """Every check that SCENARIO asks for, in order, all green with their evidence but the row, which is the body's. when: what
+    a scenario declares beyond it."""
+    asked = [spec for spec in catalogue() if spec.when in ("", "drilled", when) and spec.per in ("", "candidate.serves")]
+    rows = [planted_check(spec, *((body, mark) if spec.id == row else ())) for spec in asked]
     return HEAD + "\n".join(rows)
 
 

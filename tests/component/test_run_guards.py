@@ -226,6 +226,16 @@ def test_an_api_server_that_is_away_is_one_line(ground: Ground, tmp_path: Path) 
     assert len(errors(ended)) == 1 and ground.left == []
 
 
+def test_after_a_rehearsal_that_failed_nothing_more_is_done_to_the_candidate(ground: Ground) -> None:
+    """The way back is hotfire's own: no NO_GO, and no load or fault without one."""
+    declared = {"rollback": {"within": "20s", "soak": "0s", "rehearse": True}}
+    ground.plant(planted_suite("raise Breach('not back')", row="rollback.rehearsed", when="rollback.rehearse"), declared)
+    ended = ground.run()
+    assert (ended.code, ended.verdict["verdict"], ended.check("rollback.rehearsed")["blame"]) == (21, "INCONCLUSIVE", "harness")
+    assert ended.check("behaviour.contract[tiny]")["outcome"] == "PASS"
+    assert {ended.check(name)["reason"] for name in ("drill.way-back", "drill.returns")} == {"blocked"} and ground.ended_well
+
+
 def test_certify_does_not_go_where_its_objects_are(ground: Ground) -> None:
     meta = {"name": "tiny", "namespace": ground.namespace}
     ground.cluster.create({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"port": 80}]}})
