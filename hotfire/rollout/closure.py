@@ -113,4 +113,14 @@ def closure(cluster: Cluster, located: Located, namespace: str) -> dict[Ref, boo
         for workload in filter(None, (mine.get(ref), cluster.find(ref))):
             for other in (*referred(workload, namespace), *pointing_at(cluster, namespace, workload, serves.service)):
                 found.setdefault(other, False)
+    for ref in [ref for ref in found if ref.kind in ("ServiceAccount", "Ingress")]:
+        for obj in filter(None, (mine.get(ref), cluster.find(ref))):
+            for name in _secrets(obj):
+                found.setdefault(Ref("v1", "Secret", namespace, name), False)
     return found
+
+
+def _secrets(obj: Object) -> Iterator[str]:
+    """Names of those by which a ServiceAccount's pods pull and an Ingress speaks TLS."""
+    yield from (one["name"] for one in obj.get("imagePullSecrets") or ())
+    yield from (one["secretName"] for one in (obj.get("spec") or {}).get("tls") or () if one.get("secretName"))

@@ -66,8 +66,11 @@ def around(kind: str) -> list[Object]:
     target = {"apiVersion": "apps/v1", "kind": kind, "name": "llama"}
     backend = {"service": {"name": "llama", "port": {"number": 80}}}
     paths = [{"path": "/", "pathType": "Prefix", "backend": backend}]
+    hosts = {"rules": [{"http": {"paths": paths}}], "tls": [{"secretName": "cert"}]}
     return [
-        of("v1", "ServiceAccount", "server", automountServiceAccountToken=False),
+        of("v1", "ServiceAccount", "server", automountServiceAccountToken=False, imagePullSecrets=[{"name": "registry"}]),
+        of("v1", "Secret", "registry", stringData={"k": "pw"}),
+        of("v1", "Secret", "cert", stringData={"k": "pem"}),
         of("v1", "Secret", "token", stringData={"k": "old"}),
         of("v1", "Secret", "pull", stringData={"k": "pw"}),
         of("v1", "ConfigMap", "settings", data={"BATCH": "8"}),
@@ -79,11 +82,12 @@ def around(kind: str) -> list[Object]:
         of("autoscaling/v2", "HorizontalPodAutoscaler", "llama", spec={"maxReplicas": 4, "scaleTargetRef": target}),
         of("policy/v1", "PodDisruptionBudget", "llama", spec={"minAvailable": 1, "selector": SELECT}),
         of("networking.k8s.io/v1", "NetworkPolicy", "llama", spec={"podSelector": SELECT, "policyTypes": ["Ingress"]}),
-        of("networking.k8s.io/v1", "Ingress", "llama", spec={"rules": [{"http": {"paths": paths}}]}),
+        of("networking.k8s.io/v1", "Ingress", "llama", spec=hosts),
         of(f"{GATEWAY}/v1", "HTTPRoute", "llama", spec={"rules": [{"backendRefs": [{"name": "llama", "port": 80}]}]}),
     ]  # fmt: skip
 
 
+SECRETS = ("token", "pull", "registry", "cert")
 APART = [  # in the same namespace, and nothing to this workload
     of("v1", "Service", "other", spec={"selector": {"app": "other"}, "ports": [{"port": 80}]}),
     of("v1", "Service", "by-hand", spec={"ports": [{"port": 80}]}),
@@ -176,7 +180,7 @@ def test_all_that_belongs_to_the_workload_is_in_the_closure_and_nothing_else(sce
 
 def test_secrets_that_are_rested_on_are_known_by_identity_alone(scene):
     assert [obj for obj in scene.stored.objects if obj["kind"] == "Secret"] == []
-    live = {name: scene.cluster.get(Ref("v1", "Secret", scene.namespace, name))["metadata"] for name in ("token", "pull")}
+    live = {name: scene.cluster.get(Ref("v1", "Secret", scene.namespace, name))["metadata"] for name in SECRETS}
     known = {one.name: (one.uid, one.resource_version) for one in scene.stored.rested}
     assert known == {name: (meta["uid"], meta["resourceVersion"]) for name, meta in live.items()}
 
