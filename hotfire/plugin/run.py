@@ -19,7 +19,7 @@ from hotfire.kube.bundle import collect
 from hotfire.kube.client import ApiError, Cluster, Object, Ref
 from hotfire.kube.wait import interrupted, shielded
 from hotfire.own_checks import checks_of
-from hotfire.record.events import Closed, Concluded, Decided, Event, GoesOn, Opened, Planned, Signalled, Stage, Told
+from hotfire.record.events import Closed, Concluded, Decided, Event, GoesOn, Judged, Opened, Planned, Signalled, Stage, Told
 from hotfire.record.redactor import Redactor
 from hotfire.record.writer import Recorder
 from hotfire.report import live, write_all
@@ -37,12 +37,13 @@ from hotfire.scenario.loader import load
 from hotfire.scenario.model import Located, PullSecret, Serves
 from hotfire.scenario.units import duration_of
 from hotfire.stand.kubeconfig import UserStand, resolve
-from hotfire.words import Decision, Gate, Mode, Verdict
+from hotfire.words import Decision, Gate, Mode, Outcome, Verdict
 
 Tell = Callable[[str], None]
 ALLURE = "allure-results"
 DOCKER = ".dockerconfigjson"  # the key of a pull secret
 SHORT = 8  # characters: a shorter value of a key that nobody named is no secret worth a search
+NOT_SOUND = (Outcome.FAIL, Outcome.INVALID)
 NAME = 40  # characters of the scenario's name in a run id, which must be a label's value
 
 
@@ -230,7 +231,9 @@ class Run:
         self.rollout.apply()
 
     def rehearse(self, of: GoesOn) -> Settlement:
-        """Go the way back and prove it, with the candidate still to be judged."""
+        """Go the way back and prove it, with the candidate still to be judged; what failed until then is kept first."""
+        if any(isinstance(one.event, Judged) and one.event.outcome in NOT_SOUND for one in self.recorder.entries):
+            self._keep(f"bundle-{of}")
         return self.rollout.rehearse(of, probe=self.ask)
 
     def again(self) -> None:
@@ -289,13 +292,17 @@ class Run:
         self.anchor_head()
         decision, because = decide(self.recorder.entries)
         if decision is Decision.ROLL_BACK and self.rollout.anchor is not None:
-            bundle = collect(self.cluster, self.namespace, self.folder / "bundle", self.redactor.text)
-            self.emit(Told(line=f"kept {bundle}"))
+            self._keep("bundle")
         self.emit(Decided(decision=decision, because=because))
         began = time.monotonic()
         ending = self.rollout.settle(decision, because[0], self.recorder.head, probe=self.ask, new_probe=self.ask)
         self.settling_s = time.monotonic() - began
         return ending
+
+    def _keep(self, name: str) -> None:
+        """What people will want to see of pods that are about to go."""
+        bundle = collect(self.cluster, self.namespace, self.folder / name, self.redactor.text)
+        self.emit(Told(line=f"kept {bundle}"))
 
     def _hand_over(self, why: str) -> None:
         """First of all: a pipeline that stops a run gives it seconds, a way back may take minutes."""

@@ -79,7 +79,8 @@ def _lines(event: Event) -> Iterator[str]:
         case Proved() if event.result is not Proof.NOT_APPLICABLE:
             yield f"{event.result.value.lower()}: {event.point}: {_one(event.evidence)}"
         case Restored():
-            yield f"{event.of}: restored after {event.restored_s:.1f} s, settled after {event.settled_s:.1f} s"
+            before = "" if event.of == "end" else f"{event.of}: "
+            yield f"{before}restored after {event.restored_s:.1f} s, settled after {event.settled_s:.1f} s"
         case Signalled():
             yield f"{event.signal}: stopping, the way back begins; the verdict is INCONCLUSIVE at best"
         case Told():

@@ -337,6 +337,16 @@ def test_certify_in_a_namespace_of_its_own_leaves_nothing_of_it(place: Place, ne
     assert len(proofs) == 12 and {event["result"] for event in proofs} == {"PROVEN", "NOT_APPLICABLE"}
 
 
+def test_a_certify_that_fails_is_drilled_all_the_same(place: Place, new, cluster: Cluster, gone: str) -> None:
+    """What its pods said of the failure is kept before the drill takes them away."""
+    stand = {"namespace": gone, "create": True, "secrets_from": place.name, "accelerators": "simulated"}
+    ended = place.run(service(), new("--ttft", "2s"), scenario={"stand": stand, "mode": "certify", "users": None})
+    assert (ended.code, ended.check("load.slo[e2e-p80]")["blame"]) == (20, "candidate"), ended.output
+    assert {ended.check(name)["outcome"] for name in ("drill.way-back", "drill.returns", "settle.restored")} == {"PASS"}
+    assert any("server" in one.name for one in (ended.folder / "bundle-drill").rglob("*"))  # type: ignore[operator]
+    assert cluster.find(Ref("v1", "Namespace", "", gone)) is None
+
+
 KIND = """#!/bin/sh
 echo "$*" >> "$KIND_LOG"
 case "$1 $2" in "create cluster") while [ "$1" != --kubeconfig ]; do shift; done; cat "$KIND_GIVES" > "$2";; esac

@@ -112,6 +112,17 @@ def test_armed_the_watchdog_rehearses_and_watches_on(place, armed, new, cluster)
     assert by.startswith("watchdog/hotfire-watchdog-") and moved[-1][0] == "CONFIRMED" and place.ask().startswith("new")
 
 
+def test_sigkill_right_after_a_rehearsal_ends_exactly_old_without_any_command(place, armed, new, cluster) -> None:
+    before = place.serving()
+    rollback = {"within": "60s", "soak": "1s", "rehearse": True}
+    command = armed(runs.service(), new(), scenario={"rollback": rollback})
+    process = runs.started(place, command, "state RESTORED (rehearsal)")
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    assert (ends(cluster, place).body.state, place.lease()) == ("RESTORED", "")
+    old(place, before)
+
+
 def test_sigkill_in_mid_load_ends_exactly_old_without_any_command(place, armed, new, cluster) -> None:
     before = place.serving()
     process = runs.started(place, armed(runs.service(), new(), scenario=runs.LONG), "load: ")

@@ -76,3 +76,23 @@ def test_promote_runs_faults_only_with_consent() -> None:
     assert reasons[()]["faults.recovers[gone]"] is Reason.NO_CONSENT
     assert reasons[("kill",)]["faults.recovers[gone]"] is None
     assert scenario(mode="certify").mode is Mode.CERTIFY
+
+
+@pytest.mark.parametrize(
+    ("changes", "rehearsal", "drill"),
+    [
+        ({}, Reason.NOT_ASKED, None),
+        ({"rollback": {"rehearse": True}}, None, None),
+        ({"mode": "promote"}, Reason.NOT_ASKED, Reason.NOT_ASKED),
+        ({"mode": "promote", "consent": ["rehearse", "drill"]}, Reason.NOT_ASKED, Reason.NOT_ASKED),
+        ({"mode": "promote", "rollback": {"rehearse": True, "drill": True}}, Reason.NO_CONSENT, Reason.NO_CONSENT),
+        ({"mode": "promote", "rollback": {"rehearse": True}, "consent": ["rehearse"]}, None, Reason.NOT_ASKED),
+        ({"mode": "promote", "rollback": {"rehearse": True, "drill": True}, "users": "none"}, None, None),
+    ],
+)
+def test_the_way_back_is_gone_beforehand_where_declared_and_allowed_and_at_the_end_of_every_certify(
+    changes: dict[str, object], rehearsal: Reason | None, drill: Reason | None
+) -> None:
+    planned = {check.id: check.reason for check in plan(catalogue(), scenario(**changes))}
+    assert (planned["rollback.rehearsed"], planned["rollback.returns"]) == (rehearsal, rehearsal)
+    assert (planned["drill.way-back"], planned["drill.returns"]) == (drill, drill)
