@@ -16,7 +16,8 @@ GROUP = "rbac.authorization.k8s.io"
 
 def rbac(located: Located, home: str, only: str = "") -> list[Object]:
     """For the run and for its watchdog. home: where Lease and journal lie; only: one of the two accounts."""
-    wanted = {RUNNER: rights(located), ACCOUNT: watchdog_rights(located)}
+    back = watchdog_rights(located)  # the run's too: where no watchdog does it, itself or `hotfire abort` restores
+    wanted = {RUNNER: list(dict.fromkeys([*rights(located), *back])), ACCOUNT: back}
     return [obj for name, asked in wanted.items() if only in ("", name) for obj in _for(name, asked, located, home)]
 
 

@@ -1,7 +1,7 @@
 """What the run's identity must be allowed to do, and what for. `hotfire` asks before it touches anything."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hotfire.kube.client import Cluster
 from hotfire.rollout.closure import CLAIM
@@ -21,7 +21,7 @@ CLOSURE = {  # kinds a manifest may hold, or that its workloads rest on -> (grou
     "ServiceAccount": ("", "serviceaccounts"),
     "StatefulSet": ("apps", "statefulsets"),
 }
-LOOK, WRITE = ("get", "list", "watch"), ("get", "create", "update", "patch", "delete")
+LOOK, WRITE = ("get", "list", "watch"), ("get", "list", "create", "update", "patch", "delete")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Right:
     group: str = ""
     subresource: str = ""
     namespaced: bool = True
-    why: str = ""
+    why: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return (
@@ -70,7 +70,9 @@ def _needed(located: Located) -> Iterator[Right]:
     for verb in WRITE:
         yield Right(verb, "configmaps", why="the journal")
         yield Right(verb, "services", why="the run's own way to the candidate")
-    for verb in ("get", "create", "update"):
+    for resource in ("serviceaccounts", "persistentvolumeclaims"):
+        yield Right("get", resource, why="the snapshot of what pods rest on")
+    for verb in ("get", "list", "create", "update"):
         yield Right(verb, "leases", "coordination.k8s.io", why="the lock")
     yield Right("get", "secrets", why="redaction")
     for verb in ("list", "create", "delete"):
@@ -87,7 +89,7 @@ def _needed(located: Located) -> Iterator[Right]:
         for verb in ("create", "delete"):
             yield Right(verb, "namespaces", namespaced=False, why="stand.create")
     if scenario.stand.image:
-        for verb in ("get", "create", "delete"):
+        for verb in ("get", "list", "create", "delete"):
             yield Right(verb, "jobs", "batch", why="the watchdog")
         yield Right("delete", "leases", "coordination.k8s.io", why="the watchdog's own, in the end")
 
