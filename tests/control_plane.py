@@ -129,6 +129,15 @@ def binaries() -> Mapping[str, Path]:
     return {use: build.build(part, sys.stderr.write) / file for part in needed for use, file in part.binaries.items()}
 
 
+def let(cluster: Cluster, namespace: str, rule: Object) -> None:
+    """The owner grants the user `reader` one rule in a namespace."""
+    group, meta = "rbac.authorization.k8s.io", {"name": "some", "namespace": namespace}
+    cluster.create({"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta, "rules": [rule]})
+    bound = {"subjects": [{"kind": "User", "name": "reader", "apiGroup": group}]}
+    to = {"roleRef": {"kind": "Role", "name": "some", "apiGroup": group}}
+    cluster.create({"apiVersion": f"{group}/v1", "kind": "RoleBinding", "metadata": meta, **bound, **to})
+
+
 def share(config: pytest.Config) -> None:
     """Register this module's fixtures once."""
     if not config.pluginmanager.has_plugin("hotfire-control-plane"):

@@ -152,7 +152,11 @@ class _Sweep:
         return run not in self.spared
 
     def _list(self, api_version: str, kind: str, labels: str) -> list[Object]:
-        return _listed(self.cluster, api_version, kind, self.namespace, labels)
+        try:
+            return _listed(self.cluster, api_version, kind, self.namespace, labels)
+        except Forbidden as error:
+            self.failed.append(f"{kind} objects in {self.namespace} were not looked at: {error.message}")
+            return []
 
     def _old(self, obj: Object) -> bool:
         return self._age(obj["metadata"]["creationTimestamp"]) >= self.older_s
@@ -181,10 +185,10 @@ class _Sweep:
 
 
 def _listed(cluster: Cluster, api_version: str, kind: str, namespace: str, labels: str) -> list[Object]:
-    """None of a kind that may not be read or that the server does not know."""
+    """None of a kind that the server does not know."""
     try:
         return cluster.list(api_version, kind, namespace, labels)
-    except (Forbidden, UnknownKind):
+    except UnknownKind:
         return []
 
 

@@ -23,6 +23,7 @@ from hotfire.rollout.takeover import abort
 from hotfire.scenario.loader import load
 from hotfire.words import Decision, Mode, Proof, State
 from tests.component.test_rollout_proof import StillLife, not_ready
+from tests.control_plane import let
 from tests.dead_run import LLAMA, NOT_ASKED, Scene, configmap
 from tests.planted_run import WORKLOAD, Ended, Ground, planted_suite
 
@@ -129,13 +130,7 @@ def test_an_object_that_a_finalizer_holds_or_would_hold_is_no_way_back(ground: G
 
 def test_a_right_that_the_watchdog_lacks_is_named_before_the_run_is_armed(control_plane, scene: Scene) -> None:
     scene.journal.write(state=State.OPEN)
-    rbac = "rbac.authorization.k8s.io"
-    rules = {"rules": [{"apiGroups": [""], "resources": ["configmaps", "secrets"], "verbs": ["get", "list"]}]}
-    to: Object = {"subjects": [{"kind": "User", "name": "reader", "apiGroup": rbac}]}
-    to |= {"roleRef": {"kind": "Role", "name": "some", "apiGroup": rbac}}
-    for kind, rest in (("Role", rules), ("RoleBinding", to)):
-        meta = {"name": "some", "namespace": scene.namespace}
-        scene.cluster.create({"apiVersion": f"{rbac}/v1", "kind": kind, "metadata": meta, **rest})
+    let(scene.cluster, scene.namespace, {"apiGroups": [""], "resources": ["configmaps", "secrets"], "verbs": ["get", "list"]})
     command = [sys.executable, "-m", "hotfire.rollout.watchdog", "--kubeconfig", str(control_plane.kubeconfig("reader"))]
     command += ["--home", scene.namespace, "--journal", scene.journal.ref.name, "--run", "run-a"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=dict(os.environ))

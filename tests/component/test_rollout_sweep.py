@@ -16,10 +16,10 @@ from hotfire.rollout.restore import anchor_name
 from hotfire.rollout.sweep import sweep, sweep_all
 from hotfire.rollout.takeover import abort
 from hotfire.words import Mode, State
+from tests.control_plane import let
 from tests.dead_run import LLAMA, configmap
 
 RUN = {RUN_LABEL: "run-a"}
-RBAC = "rbac.authorization.k8s.io"
 
 
 class Left:
@@ -183,14 +183,22 @@ def test_in_a_namespace_of_a_run_that_nobody_knows_nothing_is_touched(left, clus
 
 
 def test_who_cannot_know_whether_a_run_made_the_namespace_sweeps_nothing(left, reader):
-    role = {"rules": [{"apiGroups": [""], "resources": ["configmaps", "services"], "verbs": ["list", "delete"]}]}
-    to = {"subjects": [{"kind": "User", "name": "reader", "apiGroup": RBAC}]}
-    to |= {"roleRef": {"kind": "Role", "name": "some", "apiGroup": RBAC}}
-    left.make(f"{RBAC}/v1", "Role", "some", role)
-    left.make(f"{RBAC}/v1", "RoleBinding", "some", to)
+    let(left.cluster, left.namespace, {"apiGroups": [""], "resources": ["configmaps", "services"], "verbs": ["list", "delete"]})
     with pytest.raises(Refused, match="must be known before a sweep"):
         sweep(reader, left.namespace, 0, tell=left.told.append)
     assert left.there == EVERYTHING
+
+
+def test_what_may_not_be_looked_at_is_said(left, reader):
+    left.journal()
+    let(
+        left.cluster,
+        left.namespace,
+        {"apiGroups": ["", "coordination.k8s.io"], "resources": ["*"], "verbs": ["list", "delete", "get"]},
+    )
+    failed = sweep(reader, left.namespace, 0, tell=left.told.append)
+    assert [line.split(" objects")[0] for line in failed][:2] == ["Deployment", "StatefulSet"], failed
+    assert "way-in" not in left.there and "were not looked at: " in failed[0]
 
 
 def test_what_abort_ended_leaves_nothing_to_sweep(scene):

@@ -13,7 +13,7 @@ from hotfire.journal.journal import Body, Journal
 from hotfire.journal.lease import Lease, holder_of
 from hotfire.kube.client import Cluster, Object, Ref
 from hotfire.words import Mode
-from tests.control_plane import ControlPlane, free_port
+from tests.control_plane import ControlPlane, free_port, let
 from tests.planted_run import ROOT, ROW, WORKLOAD, Ended, Ground, planted_suite
 
 SEES = "saw('serving-pod', 1)"
@@ -128,12 +128,11 @@ def everything(cluster: Cluster, namespace: str) -> list[str]:
 
 
 def test_a_missing_right_is_named_and_nothing_is_changed(control_plane: ControlPlane, ground: Ground) -> None:
-    role = {"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "delete"]}]}
-    to = {"subjects": [{"kind": "User", "name": "reader", "apiGroup": RBAC}]}
-    to |= {"roleRef": {"kind": "Role", "name": "some", "apiGroup": RBAC}}  # type: ignore[dict-item]
-    for kind, rest in (("Role", role), ("RoleBinding", to)):
-        meta = {"name": "some", "namespace": ground.namespace}
-        ground.cluster.create({"apiVersion": f"{RBAC}/v1", "kind": kind, "metadata": meta, **rest})
+    let(
+        ground.cluster,
+        ground.namespace,
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "delete"]},
+    )
     before = everything(ground.cluster, ground.namespace)
     ground.kubeconfig = control_plane.kubeconfig("reader")
     ground.plant(planted_suite())
@@ -141,9 +140,6 @@ def test_a_missing_right_is_named_and_nothing_is_changed(control_plane: ControlP
     refused(ground, ended, "not allowed to create pods (", "not allowed to update leases.coordination.k8s.io (the lock)")
     assert "to delete pods" not in ended.output and everything(ground.cluster, ground.namespace) == before
     assert ground.left == []
-
-
-RBAC = "rbac.authorization.k8s.io"
 
 
 def test_without_any_right_the_namespace_is_named(control_plane: ControlPlane, ground: Ground) -> None:
