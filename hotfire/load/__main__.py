@@ -15,14 +15,16 @@ import click
 
 from hotfire.errors import BadInput
 from hotfire.load import plan as plans
-from hotfire.load.carrier import ORPHANED, Echo, carry
+from hotfire.load.carrier import Echo, carry
+from hotfire.load.crew import Relay, lead
+from hotfire.load.lines import ORPHANED, Pipe
 from hotfire.load.target import Target
 
 PR_SET_PDEATHSIG = 1
 
 
 @click.command()
-@click.option("--plan", "plan_file", type=click.Path(path_type=Path), required=True)
+@click.option("--plan", "plan_file", required=True, help="a file; - for a plan that comes first on the input")
 @click.option("--digest", help="SHA-256 the plan must have")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
 @click.option("--target", "url", required=True, help="scheme, host and port, with a base path if there is one")
@@ -37,10 +39,14 @@ PR_SET_PDEATHSIG = 1
 @click.option("--verify", type=click.BOOL, default=True)
 @click.option("--cpu", type=int)
 @click.option("--calibrate", is_flag=True, help="say first what this process can carry, and end when that is too little")
+@click.option("--workers", default=1, show_default=True, help="lead so many carriers that come with --master")
+@click.option("--master", default="", help="address of the process that leads")
+@click.option("--port", default=5557, show_default=True, help="of that process")
 @click.option("--parent", type=int, help="process id that must be the parent; its death ends this process")
 def main(
-    plan_file: Path, digest: str | None, out: Path, url: str, api: str, model: str, timeout: float, slots: int, max_age: float,
-    scale: float, served_by: str, ca: str, verify: bool, cpu: int | None, calibrate: bool, parent: int | None,
+    plan_file: str, digest: str | None, out: Path, url: str, api: str, model: str, timeout: float, slots: int, max_age: float,
+    scale: float, served_by: str, ca: str, verify: bool, cpu: int | None, calibrate: bool, workers: int, master: str, port: int,
+    parent: int | None,
 ) -> None:  # fmt: skip
     """Carry a plan to a target. Talks JSON lines on stdin and stdout (hotfire.load.carrier)."""
     if parent is not None:
@@ -48,8 +54,12 @@ def main(
         if os.getppid() != parent:
             os._exit(ORPHANED)
     try:
+        if workers > 1:
+            os._exit(lead(Pipe(), port, workers))
+        pipe, remote = Relay(master, port, url) if master else Pipe(), plan_file == "-"
+        file, digest = pipe.received(out) if remote else (Path(plan_file), digest)
         target = Target(url, api, model, timeout, slots, max_age, scale, served_by.lower(), ca, not verify)
-        plan = plans.load(plan_file, digest)
+        plan = plans.load(file, digest)
         out.mkdir(parents=True, exist_ok=True)
         echo = Echo() if calibrate else None
         if cpu is not None:
@@ -64,7 +74,7 @@ def main(
     except OSError as error:
         click.echo(f"{out}, CPU {cpu}: {error.strerror}", err=True)
         sys.exit(4)
-    code = carry(plan, target, out, cpu, echo)
+    code = carry(pipe, plan, target, out, cpu, echo, remote=remote)
     sys.stdout.flush()
     os._exit(code)
 

@@ -7,109 +7,59 @@ with a `cause` when the plan asks for more than this process can carry, which is
 {"crash": TEXT}. End of the input, or the parent's death, ends the process at once; SIGTERM cancels what is open and says so.
 """
 
-import json
+import base64
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import gevent  # type: ignore[import-untyped]
+import gevent.event  # type: ignore[import-untyped]
 from gevent.hub import get_hub  # type: ignore[import-untyped]
 from locust import User, constant, task
 from locust.env import Environment
 from locust.exception import StopUser
 from locust.html import get_html_report
 
-from hotfire.errors import HarnessError
 from hotfire.load.capacity import Capacity
 from hotfire.load.engine import Engine
+from hotfire.load.lines import ORPHANED, Lines
 from hotfire.load.plan import Plan, Prompt, draw
 from hotfire.load.polling import EPOLLIN
 from hotfire.load.samples import FILE, Writer, numbered
 from hotfire.load.selfcheck import BEAT
-from hotfire.load.target import Target
+from hotfire.load.target import TOKEN, Target
 
-ORPHANED, CRASHED, UNABLE = 70, 71, 72  # exit codes
+CRASHED, UNABLE = 71, 72  # exit codes, beside lines.ORPHANED
 ASKS_ALL = 0.3  # seconds in which it asks for all of its CPU: three periods of a usual quota
 REQUESTS, STREAMS, TOKENS = 400, 300, 50  # of a calibration: requests of one token, then streams side by side
 CALIBRATION = 1.2  # seconds that each of the two may last
 
 
-class Pipe:
-    """Lines to and from the parent; never blocks, a tick that finds no room is replaced by the next."""
+def carry(
+    pipe: Lines, plan: Plan, target: Target, out: Path, cpu: int | None, echo: "Echo | None" = None, *, remote: bool = False
+) -> int:
+    """Run the plan; writes samples.jsonl.gz and locust.html to `out`. Returns the exit code.
 
-    def __init__(self) -> None:
-        os.set_blocking(0, False)
-        os.set_blocking(1, False)
-        self._in, self._out = b"", b""
-        self._lines: deque[dict[str, Any]] = deque()
-
-    def say(self, message: dict[str, Any]) -> None:
-        if self._out and "tick" in message:
-            return
-        self._out += json.dumps(message, separators=(",", ":")).encode() + b"\n"
-        self.push()
-
-    def push(self) -> None:
-        try:
-            while self._out:
-                self._out = self._out[os.write(1, self._out) :]
-        except BlockingIOError:
-            return
-        except BrokenPipeError:
-            os._exit(ORPHANED)
-
-    def heard(self) -> list[dict[str, Any]]:
-        """Whole lines that have come. The parent's end closes the pipe, and this process."""
-        try:
-            while True:
-                data = os.read(0, 65536)
-                if not data:
-                    os._exit(ORPHANED)
-                self._in += data
-        except BlockingIOError:
-            *lines, self._in = self._in.split(b"\n")
-        self._lines += [json.loads(line) for line in lines if line.strip()]
-        found, self._lines = list(self._lines), deque()
-        return found
-
-    @property
-    def waiting(self) -> bool:
-        """Lines that came with another and are still to be heard."""
-        return bool(self._lines)
-
-    def next(self, key: str) -> dict[str, Any]:
-        """Wait for the next line, which has this key; what comes with it stays to be heard."""
-        while not (found := self.heard()):
-            self.push()
-            gevent.sleep(BEAT)
-        self._lines.extend(found[1:])
-        if key not in found[0]:
-            raise HarnessError(f"{key} was expected, not {list(found[0])}")
-        return found[0]
-
-
-def carry(plan: Plan, target: Target, out: Path, cpu: int | None, echo: "Echo | None" = None) -> int:
-    """Run the plan; writes samples.jsonl.gz and locust.html to `out`. Returns the exit code. echo: to calibrate with."""
-    pipe, crashes = Pipe(), list[str]()
-    first = pipe.next("headers")
-    headers, (k, of) = first["headers"], first["slice"]
+    echo: to calibrate with; remote: nobody reads `out`, so the samples are said as well.
+    """
+    crashes, first = list[str](), pipe.next("headers")
+    headers, (k, of) = first["headers"] | _key(), first["slice"]
     if echo is not None:
         told = _calibrated(plan, echo, of)
         echo.end()
         pipe.say({"calibrated": told})
         if told["cause"]:
             return UNABLE
-    environment = Environment(user_classes=[Carrier], host=target.url, events=None)
-    runner = environment.create_local_runner()
-    writer = Writer(out / numbered(FILE, k, of))
+    environment = pipe.environment or Environment(user_classes=[Carrier], host=target.url, events=None)
+    runner = environment.runner or environment.create_local_runner()
+    say_samples = lambda data: pipe.say({"samples": base64.b64encode(data).decode()})  # noqa: E731
+    writer = Writer(out / numbered(FILE, k, of), say_samples if remote else None)
     target = replace(target, slots=-(-target.slots // of))
 
     def on_end(micros: int, error: str, tokens: int) -> None:
@@ -119,7 +69,8 @@ def carry(plan: Plan, target: Target, out: Path, cpu: int | None, echo: "Echo | 
         )  # fmt: skip
 
     engine = Engine(plan, target, headers, writer, pipe.say, on_end, cpu, (k, of))
-    engine.epoll.register(0, EPOLLIN)
+    if pipe.fd >= 0:
+        engine.epoll.register(pipe.fd, EPOLLIN)
     Carrier.engine, Carrier.pipe = engine, pipe
     signal.signal(signal.SIGTERM, lambda *_: engine.stop(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, not the terminal
@@ -128,8 +79,10 @@ def carry(plan: Plan, target: Target, out: Path, cpu: int | None, echo: "Echo | 
     pipe.say({"ready": True})
     ahead = pipe.next("begin")["begin"] - time.time_ns()
     Carrier.t0 = time.monotonic_ns() + ahead if ahead > 0 else 0
-    heart = gevent.spawn(_beat, engine)
-    runner.start(1, spawn_rate=1)
+    Carrier.begun.set()
+    heart = gevent.spawn(_beat, engine, pipe)
+    if pipe.environment is None:
+        runner.start(1, spawn_rate=1)  # a worker's User is spawned by its master
     while not Carrier.ended and not crashes:
         gevent.sleep(BEAT)
     heart.kill()
@@ -144,8 +97,16 @@ def carry(plan: Plan, target: Target, out: Path, cpu: int | None, echo: "Echo | 
         "backlog": engine.counts.backlog, "failed": engine.counts.failed, "tokens": engine.counts.tokens, "client": verdict,
         "t": round((time.monotonic_ns() - engine.t0) / 1e9, 6),
     }})  # fmt: skip
+    if remote:
+        pipe.until("bye")  # a pod that ends takes with it what was not yet read
     runner.quit()
     return 0
+
+
+def _key() -> dict[str, str]:
+    """The key that requests carry, where a pod has it from a Secret."""
+    token = os.environ.get(TOKEN, "")
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 class Carrier(User):
@@ -153,12 +114,14 @@ class Carrier(User):
 
     wait_time = constant(0)
     engine: Engine
-    pipe: Pipe
+    pipe: Lines
     t0 = 0
+    begun = gevent.event.Event()  # a worker's User may be there before the word is
     ended = False
 
     @task
     def carry(self) -> None:
+        self.begun.wait()
         _spin(self.engine, self._listen, self.t0)
         Carrier.ended = True
         raise StopUser
@@ -223,8 +186,10 @@ class Echo:
         self._process.wait()
 
 
-def _beat(engine: Engine) -> None:
+def _beat(engine: Engine, pipe: Lines) -> None:
     while True:
+        if pipe.lost:
+            os._exit(ORPHANED)
         before = time.monotonic()
         gevent.sleep(BEAT)
         engine.check.loop.add(1e6 * (time.monotonic() - before - BEAT))

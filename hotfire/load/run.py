@@ -28,6 +28,7 @@ from hotfire.words import Reason
 START_WITHIN = 30.0  # seconds for a cold interpreter to import locust on a busy machine
 SLACK = 15.0  # seconds granted beyond what the plan and the timeouts explain
 TOGETHER_NS = 100_000_000  # several carriers begin at one moment, so long after they are told
+RELAYED_NS = 3_000_000_000  # where the word has to go by another, who spawns them
 SUMMED = ("sent", "done", "failed", "backlog", "in_flight", "tokens")
 
 
@@ -155,13 +156,17 @@ class LoadRun:
                 if one.wire not in [earlier.wire for earlier in carriers[:k]]:
                     one.wire.tell({"headers": dict(headers or {}), "slice": [k, len(carriers)]})
             run._until(lambda: all(one.ready for one in carriers), START_WITHIN, "come up")
-            run._tell({"begin": time.time_ns() + TOGETHER_NS * (len(carriers) > 1)})
+            run._tell({"begin": time.time_ns() + run._together_ns()})
             run._until(lambda: all(one.t0 > 0 for one in carriers), START_WITHIN, "began")
         except BaseException:
             run.kill()
             raise
         run.t0 = min(one.t0 for one in carriers)
         return run
+
+    def _together_ns(self) -> int:
+        """From being told to the common beginning."""
+        return 0 if len(self.carriers) == 1 else TOGETHER_NS if len(self._wires) > 1 else RELAYED_NS
 
     @property
     def pids(self) -> list[int]:
@@ -309,10 +314,10 @@ class LoadRun:
 
     def _hear(self, wire: Wire, message: Message | None) -> None:
         mine = [one for one in self.carriers if one.wire is wire]
+        one = mine[(message or {}).get("from", 0)]
         if message is None or "crash" in message:
-            self._lost(mine, (message or {}).get("crash", ""))
+            self._lost(wire, [one] if message else mine, (message or {}).get("crash", ""))
             return
-        one = mine[message.get("from", 0)]
         if "samples" in message:  # of a carrier that has no file here
             with one.samples.open("ab") as file:
                 file.write(base64.b64decode(message["samples"]))
@@ -347,6 +352,7 @@ class LoadRun:
 
     def _end(self) -> None:
         """All have said what became of their slice: one set of samples, one client check."""
+        self._tell({"bye": True})
         done = [one.done for one in self.carriers]
         self.client = together([said["client"] for said in done])
         told = [one.calibration for one in self.carriers if one.calibration]
@@ -364,11 +370,11 @@ class LoadRun:
         seconds = max(said["t"] for said in done)
         self.ended = Ended(self.out / FILE, digests[0], rows, sent, backlog, failed, seconds, self.client)
 
-    def _lost(self, mine: Sequence[Carrier], said: str) -> None:
+    def _lost(self, wire: Wire, mine: Sequence[Carrier], said: str) -> None:
         """A carrier is gone. Before its end that makes the load the client's: what it had to send was never sent."""
         if self.ended is not None or all(one.done for one in mine):
             return
-        how = mine[0].wire.ending(SLACK)
+        how = "" if said else wire.ending(SLACK)
         number = f"{self.carriers.index(mine[0]) + 1} of {len(self.carriers)}" if len(self.carriers) > 1 else ""
         text = f"the load carrier {number} ended with {said or how}".replace("  ", " ")
         if not all(one.t0 for one in mine):

@@ -12,7 +12,7 @@ import base64
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,10 +46,10 @@ BLOCK = 4096  # rows turned into arrays at once
 
 
 class Writer:
-    """Appends rows; `digest` after close is that of the file's bytes."""
+    """Appends rows; `close` gives the digest of the file's bytes. also: gets them as they are written."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
+    def __init__(self, path: Path, also: Callable[[bytes], None] | None = None) -> None:
+        self._file, self._also = path.open("wb"), also
         self._gzip = zlib.compressobj(1, zlib.DEFLATED, 31)
         self._hash = hashlib.sha256()
         self._pending: list[str] = [json.dumps(COLUMNS)]
@@ -79,6 +79,8 @@ class Writer:
         self._file.write(data)
         self._file.flush()
         self._hash.update(data)
+        if self._also is not None:
+            self._also(data)
 
 
 class Tail:

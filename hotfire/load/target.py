@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 from hotfire.errors import BadInput
 from hotfire.load.dialects import DIALECTS
 
+TOKEN, CA = "HOTFIRE_LOAD_TOKEN", "ca.pem"  # of a carrier in a pod: the key in its environment, certificates to trust
+
 
 @dataclass(frozen=True)
 class Target:

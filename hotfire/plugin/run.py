@@ -255,6 +255,12 @@ class Run:
             raise HarnessError(f"there is no way to {serves.service} before the deploy")
         return self._reach[serves]
 
+    def url_in_cluster(self, serves: Serves) -> str:
+        """Where requests go that start in a pod: what others reach by a node's port, a pod reaches by the Service's name."""
+        if self.scenario.reach.via != "nodeport":
+            return self.url(serves)
+        return reach.in_cluster_url(self.cluster, self.located, self.namespace, serves)
+
     def token(self) -> str | None:
         """The key that requests carry."""
         auth = self.scenario.reach.auth

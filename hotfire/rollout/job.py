@@ -103,8 +103,8 @@ def prove_alive(journal: Journal, job: Object, within_s: float = ALIVE_S) -> str
         return holder if running else None
 
     def in_the_way(pods: dict[str, Object]) -> str | None:
-        said = [line for pod in pods.values() if (line := _stuck(pod))]
-        return "; ".join(said) or (_not_made(cluster, job) if not pods else None)
+        said = [line for pod in pods.values() if (line := stuck(pod))]
+        return "; ".join(said) or (not_made(cluster, job) if not pods else None)
 
     try:
         return wait_for(
@@ -116,7 +116,7 @@ def prove_alive(journal: Journal, job: Object, within_s: float = ALIVE_S) -> str
         raise Unjudged(text, reason=Reason.SETUP, blame=Blame.PLATFORM) from None
 
 
-def _stuck(pod: Object) -> str:
+def stuck(pod: Object) -> str:
     """Why this pod will not watch; what may pass by itself is left to the deadline."""
     for status in (pod.get("status") or {}).get("containerStatuses") or ():
         waiting = (status.get("state") or {}).get("waiting") or {}
@@ -130,7 +130,7 @@ def _stuck(pod: Object) -> str:
     return ""
 
 
-def _not_made(cluster: Cluster, job: Object) -> str | None:
+def not_made(cluster: Cluster, job: Object) -> str | None:
     """What the Job's controller says when it may not make a pod: no ServiceAccount, a quota, an admission policy."""
     meta = job["metadata"]
     found = cluster.list("v1", "Event", meta["namespace"], fields=f"involvedObject.uid={meta['uid']}")

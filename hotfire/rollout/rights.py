@@ -81,6 +81,10 @@ def _needed(located: Located) -> Iterator[Right]:
         group, resource = CLOSURE.get(str(obj["kind"]), ("", ""))
         for verb in WRITE if resource else ():
             yield Right(verb, resource, group, why=f"the manifests hold a {obj['kind']}")
+    if scenario.load is not None and scenario.load.from_ == "cluster":
+        for verb in ("get", "create", "delete"):
+            yield Right(verb, "jobs", "batch", why="load: from: cluster")
+        yield Right("create", "pods", subresource="attach", why="load: from: cluster is led by its input and output")
     if scenario.reach.via == "ingress":
         for verb in ("get", "list"):
             yield Right(verb, "ingresses", "networking.k8s.io", why="reach: via: ingress")

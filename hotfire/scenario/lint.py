@@ -169,9 +169,7 @@ def _load(scenario: Scenario, located: Located) -> Iterator[Finding]:
     if load.arrivals.open and load.slots is not None and load.slots < needed:
         sum_ = f"{SLACK:g} x {peak:g}/s x {load.timeout:g}s timeout = {needed}"
         yield ("load", "slots"), f"{load.slots} slots would close the open loop, {sum_} or more are expected"
-    if load.processes > 1 and not load.arrivals.open:
-        said = f"{load.processes} processes under {load.arrivals.text}: requests wait for one another"
-        yield ("load", "processes"), f"{said}, 1 or an open loop is expected"
+    yield from _carriers(scenario, load)
     yield from _lengths(load)
     if load.arrivals.kind == "closed":
         yield from _closed(scenario, load)
@@ -186,6 +184,17 @@ def _load(scenario: Scenario, located: Located) -> Iterator[Finding]:
         loc: Loc = ("stall", "max") if located.says("stall", "max") else ("load", "timeout")
         limit, timeout = f"{scenario.stall.max:g}s", f"{load.timeout:g}s"
         yield loc, f"no silence can fail it: requests end at the timeout of {timeout}, stall.max is {limit}, less is expected"
+
+
+def _carriers(scenario: Scenario, load: Load) -> Iterator[Finding]:
+    for key, many, place in (("processes", load.processes, "here"), ("workers", load.workers, "cluster")):
+        if many > 1 and not load.arrivals.open:
+            said = f"{many} {key} under {load.arrivals.text}: requests wait for one another"
+            yield ("load", key), f"{said}, 1 or an open loop is expected"
+        if many > 1 and load.from_ != place:
+            yield ("load", key), f"{many} {key} of a load from {load.from_}, `from: {place}` is expected"
+    if load.from_ == "cluster" and scenario.stand.load_image is None:
+        yield ("load", "from"), "a load from the cluster needs its image, `stand: {load_image: …}` is expected"
 
 
 def _closed(scenario: Scenario, load: Load) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from hotfire.scenario.units import Arrivals, Confidence, Duration, Floor, Limit,
 from hotfire.words import Gate, Mode
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$")]
+Image = Annotated[str, Field(pattern=r"^[^@\s]+@sha256:[0-9a-f]{64}$")]
 WorkloadRef = Annotated[str, Field(pattern=r"^(deployment|statefulset)/[a-z0-9][-a-z0-9.]*$")]
 
 
@@ -61,9 +62,10 @@ class Stand(Model):
     secrets_from: str | None = Field(None, description="the namespace from which Secrets named in `secrets` are copied")
     home: Name | None = Field(None, description="create: where Lease and journal lie; secrets_from or default when absent")
     accelerators: Literal["real", "simulated", "none"] = Field("real", description="printed on every certificate")
-    image: Annotated[str, Field(pattern=r"^[^@\s]+@sha256:[0-9a-f]{64}$")] | None = Field(
+    image: Image | None = Field(
         None, description="hotfire's own image by digest, for the watchdog; without it the way back is not armed"
     )
+    load_image: Image | None = Field(None, description="hotfire-load by digest, for load: {from: cluster}")
 
     @model_validator(mode="after")
     def _created_needs_create(self) -> "Stand":
@@ -201,6 +203,10 @@ class Load(Model):
     answer_tokens: Spread | None = Field(None, description="instead of max_tokens: drawn for each request")
     timeout: Duration = Field("60s", validate_default=True, description="a request unanswered for this long has failed")
     slots: StrictInt | None = Field(None, ge=1, description="cap of requests in flight; 1.2 x peak rate x timeout when absent")
+    from_: Literal["here", "cluster"] = Field(
+        "here", alias="from", description="cluster: by a Job of stand.load_image beside the candidate"
+    )
+    workers: StrictInt = Field(1, ge=1, le=64, description="from cluster: worker pods that share an open load")
     processes: StrictInt = Field(1, ge=1, le=64, description="client processes on this machine that share an open load")
     seed: StrictInt = Field(42, description="of the arrival plan and the order of prompts; the same seed is the same plan")
 

@@ -14,7 +14,7 @@ from hotfire.kube.client import Object
 from hotfire.kube.wait import pause
 from hotfire.load.marks import Mark
 from hotfire.load.run import LoadRun
-from hotfire.plugin.nouns.load import headers_of, loaded, plan_of, target_of
+from hotfire.plugin.nouns.load import carrying, loaded, plan_of
 from hotfire.plugin.nouns.pods import CandidatePods
 from hotfire.plugin.nouns.served import ServedBy
 from hotfire.plugin.run import Run
@@ -149,10 +149,7 @@ class FaultNoun:
         folder = run.folder / "load" / f"fault-{self.asked.name}"
         seed = random.Random(f"{asked.seed}/{self.asked.name}").randrange(1 << 30)
         plan = plan_of(run, asked, folder, (requests,), seed=seed, warm_up=0, arrivals=asked.arrivals.steady)
-        target = target_of(run, self.serves, asked, max_age_s=0.0)
-        self._load = self._stack.enter_context(
-            LoadRun.start(plan, target, folder, headers=headers_of(run), processes=asked.processes, calibrate=True)
-        )
+        self._load = self._stack.enter_context(carrying(run, asked, self.serves, plan, max_age_s=0.0))
         if self._load.wait_success(self._mark(self._load, "traffic"), FIRST_S) is None:
             raise Unjudged(f"no answer to the background traffic within {FIRST_S:g} s", reason=Reason.NO_DATA)
         return self._load

@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from hotfire.plugin.nouns.served import ServedBy
 from hotfire.plugin.run import Run
 from hotfire.record.events import Flowed, Gated, Loaded, Marked, Told
 from hotfire.report import objective
+from hotfire.rollout.load_job import started
 from hotfire.scenario.lint import first_look, slots, warm_up
 from hotfire.scenario.model import Load, Serves, Slo
 from hotfire.words import Blame, Gate, Outcome, Reason
@@ -33,8 +36,9 @@ def target_of(run: Run, serves: Serves, asked: Load, *, max_age_s: float) -> Tar
     """One API of the candidate's, as the load client is told of it."""
     limits = [limit.value for slo in run.scenario.slos for limit in slo.latencies.values()]
     api = serves.runtime if serves.runtime in ("ollama", "tgi") and serves.api == "chat" else serves.api
+    url = run.url_in_cluster(serves) if asked.from_ == "cluster" else run.url(serves)
     return Target(
-        run.url(serves), api, serves.model, timeout_s=asked.timeout, slots=slots(asked), max_age_s=max_age_s,
+        url, api, serves.model, timeout_s=asked.timeout, slots=slots(asked), max_age_s=max_age_s,
         scale_s=max(TIGHTEST, min(limits, default=1.0)), served_by=run.scenario.reach.served_by.lower(), ca=run.ca,
     )  # fmt: skip
 
@@ -57,9 +61,27 @@ def plan_of(
     )  # fmt: skip
 
 
-def headers_of(run: Run) -> dict[str, str]:
-    token = run.token()
-    return {"Authorization": f"Bearer {token}"} if token else {}
+@contextmanager
+def carrying(
+    run: Run, asked: Load, serves: Serves, plan: Plan, *, max_age_s: float, on_tick: Callable[[Progress], None] | None = None
+) -> Iterator[LoadRun]:
+    """The load under way, from where it is asked for; nothing of it runs after the block."""
+    target, folder = target_of(run, serves, asked, max_age_s=max_age_s), plan.path.parent
+    auth, image = run.scenario.reach.auth, run.scenario.stand.load_image
+    if asked.from_ == "here" or image is None:
+        token = run.token()
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        with LoadRun.start(
+            plan, target, folder, headers=headers, processes=asked.processes, calibrate=True, on_tick=on_tick
+        ) as load:
+            yield load
+        return
+    secret, workers = auth.secret if auth else "", asked.workers
+    with started(  # noqa: SIM117
+        run.rollout, image, plan, target, folder, name=folder.name, workers=workers, secret=secret
+    ) as carriers:
+        with LoadRun.follow(plan, target, folder, carriers, calibrate=True, on_tick=on_tick) as load:
+            yield load
 
 
 def loaded(run: Run, serves: Serves, load: LoadRun, ended: Ended, name: str, look: int, served: ServedBy) -> Loaded:
@@ -148,11 +170,9 @@ class LoadNoun:
         looks = look_sizes(first_look(self.scenario))
         plan = plan_of(run, asked, folder, looks, seed=asked.seed, warm_up=warm_up(self.scenario))
         serves = self.scenario.serving(asked.to)
-        target = target_of(run, serves, asked, max_age_s=self.scenario.reach.max_age)
         self._began, served = time.time(), ServedBy(run, serves)
-        with LoadRun.start(
-            plan, target, folder, headers=headers_of(run), processes=asked.processes, calibrate=True, on_tick=self._tick
-        ) as load:
+        max_age_s = self.scenario.reach.max_age
+        with carrying(run, asked, serves, plan, max_age_s=max_age_s, on_tick=self._tick) as load:
             look = self._looks(load, asked, looks)
             ended = load.stop()
             self._samples, self._client = load.samples(), dict(ended.client)

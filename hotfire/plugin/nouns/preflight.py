@@ -4,6 +4,7 @@ from hotfire.check import Findings, saw
 from hotfire.kube.client import Cluster, Object, Ref
 from hotfire.rollout.feasible import Room, gather, held, way_back, way_there
 from hotfire.rollout.job import pod_on_paper
+from hotfire.rollout.load_job import on_paper
 from hotfire.rollout.owner import owner_of
 from hotfire.rollout.rights import missing, rights
 from hotfire.rollout.rollout import home_of
@@ -40,7 +41,10 @@ class Preflight:
 
     def _room(self) -> Room:
         self._workloads()
-        own = [pod_on_paper(home_of(self.located))] if self.located.scenario.stand.image else []
+        scenario = self.located.scenario
+        own = [pod_on_paper(home_of(self.located))] if scenario.stand.image else []
+        if scenario.load is not None and scenario.load.from_ == "cluster":
+            own += [on_paper(self.namespace)] * (scenario.load.workers + (scenario.load.workers > 1))
         return gather(self.cluster, self.located, self.namespace, own)
 
     def lacking_for_the_way_there(self) -> Findings:
