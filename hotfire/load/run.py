@@ -29,6 +29,7 @@ START_WITHIN = 30.0  # seconds for a cold interpreter to import locust on a busy
 SLACK = 15.0  # seconds granted beyond what the plan and the timeouts explain
 TOGETHER_NS = 100_000_000  # several carriers begin at one moment, so long after they are told
 RELAYED_NS = 3_000_000_000  # where the word has to go by another, who spawns them
+LOST = ("its part of the plan was not carried", "give the client more memory, or a place where it is not evicted")
 SUMMED = ("sent", "done", "failed", "backlog", "in_flight", "tokens")
 
 
@@ -198,7 +199,8 @@ class LoadRun:
         self._until(reached, within_s or self._explained(look), f"reached look {look}")
         window = self.samples().counted(self.plan.header.looks[look - 1])
         if self._reached() < look and not stopped:
-            raise Unjudged(f"the load ended after {len(window)} requests, before look {look}", reason=Reason.INSUFFICIENT)
+            text = f"the load carrier ended with a signal after {len(window)} requests, before look {look}"
+            raise Unjudged(text, reason=Reason.CLIENT, details=LOST)
         return window
 
     def extend(self) -> int:
@@ -380,8 +382,7 @@ class LoadRun:
         if not all(one.t0 for one in mine):
             raise HarnessError(text)
         raise Unjudged(
-            text, reason=Reason.CLIENT,
-            details=["its part of the plan was not carried", "give the client more memory, or a machine that stays"],
+            text, reason=Reason.CLIENT, details=LOST
         )  # fmt: skip
 
     def _calibrated(self, one: Carrier, told: Mapping[str, Any]) -> None:

@@ -96,6 +96,8 @@ class Answer:
         """The error class of an answer that is whole; empty for a success."""
         if self.status == 429:
             return "http_429"
+        if self.status == 404:  # every engine with a name for its model says so in words; a path that is not there does not
+            return "unknown_model" if b"model" in self._body.lower() else "http_404"
         if self.status != 200:
             return "http_5xx" if self.status >= 500 else "http_4xx" if self.status >= 400 else "http_other"
         if self.error is not None:

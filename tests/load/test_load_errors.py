@@ -1,5 +1,6 @@
 """Each way an answer can go wrong ends in time with its own error class, through a real socket and the real carrier."""
 
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,11 +42,14 @@ SCRIPTS: dict[str, tuple[list[bytes | float], str]] = {
     "an error event": ([HEAD + TOKEN + chunk(b'data: {"error":{"message":"key sesame"}}\n\n') + DONE + END], "error_event"),
     "an instant nothing": ([b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"], "empty"),
     "no end marker": ([HEAD + TOKEN + LAST + END], "no_done"),
-    "unknown path": ([b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot found"], "http_4xx"),
+    "unknown path": ([b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot found"], "http_404"),
     "a model it does not serve": (
         [b"HTTP/1.1 404 Not Found\r\nContent-Length: " + str(len(NO_MODEL)).encode() + b"\r\n\r\n", NO_MODEL],
-        "http_4xx",
+        "unknown_model",
     ),
+    "a request it refuses": ([b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"], "http_4xx"),
+    "nothing but comments for ever": ([HEAD, *[chunk(b": still here\n\n"), 0.02] * 200], "timeout_first"),
+    "a head for ever": ([b"HTTP/1.1 200 OK\r\n", *[b"X-Filler: 1234567890\r\n" * 400, 0.01] * 200], "bad_answer"),
     "overload": ([b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n"], "http_429"),
     "broken": ([b"HTTP/1.1 503 Oh\r\nContent-Length: 0\r\n\r\n"], "http_5xx"),
     "another protocol": ([b"220 mail.example ESMTP\r\n\r\n"], "bad_answer"),
@@ -141,6 +145,17 @@ def test_a_plain_server_behind_https_is_a_tls_error(
     server = scripted({})
     samples = one_load(planned("constant 50/s", 4), server.url.replace("http:", "https:"), tmp_path / "out", timeout_s=1.0)
     assert samples.errors() == {"tls": 4}
+
+
+@pytest.mark.parametrize(("scheme", "error"), [("http", "timeout_first"), ("https", "connect_timeout")])
+def test_a_server_that_accepts_and_never_answers_ends_in_time(
+    planned: Callable[..., Plan], tmp_path: Path, scheme: str, error: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
+        samples = one_load(planned("constant 50/s", 6), url, tmp_path / "out", timeout_s=0.5)
+    assert samples.errors() == {error: 6} and np.isinf(samples.latency("e2e")).all()
+    assert (samples.end - samples.took).max() < 2.0
 
 
 def test_a_changed_plan_never_starts(planned: Callable[..., Plan], tmp_path: Path) -> None:

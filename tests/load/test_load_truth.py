@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hotfire.errors import Unjudged
 from hotfire.gates.guard import checkpoint
 from hotfire.gates.statistics import percentile
 from hotfire.load.plan import Plan
@@ -19,7 +20,7 @@ from hotfire.load.run import LoadRun
 from hotfire.load.samples import Samples, read
 from hotfire.load.target import Target
 from hotfire.report import objective
-from hotfire.words import Outcome
+from hotfire.words import Outcome, Reason
 
 FAST = ("--ttft", "4", "--itl", "2")
 
@@ -213,7 +214,10 @@ def test_sigterm_cancels_what_is_open_and_says_so(
     with LoadRun.start(planned("constant 50/s", 500), target(server.url), tmp_path / "out") as load:
         load.wait_success(load.mark("now"), 0.5)
         os.kill(load.pids[0], signal.SIGTERM)
+        with pytest.raises(Unjudged, match=r"ended with a signal after \d+ requests, before look 1") as early:
+            load.wait_look(1)
         ended = load.stop()
+    assert early.value.reason is Reason.CLIENT
     assert set(read(ended.samples, ended.digest).errors()) == {"cancelled_at_end"}
 
 
