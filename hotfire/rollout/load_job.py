@@ -22,6 +22,7 @@ from hotfire.rollout.closure import WORKLOADS, written
 from hotfire.rollout.job import not_made, stuck
 from hotfire.rollout.probes import PURPOSE, RUN_LABEL
 from hotfire.rollout.rollout import Rollout, settle_by_s
+from hotfire.scenario.model import Located
 from hotfire.words import Blame, Reason
 
 OUT = "/out"
@@ -31,10 +32,18 @@ JOB = "batch.kubernetes.io/job-name"
 
 
 def manifest(
-    rollout: Rollout, name: str, *, image: str, args: Sequence[str], deadline_s: float, secret: str = "", pods: int = 1
+    located: Located,
+    namespace: str,
+    run: str,
+    name: str,
+    *,
+    image: str,
+    args: Sequence[str],
+    deadline_s: float,
+    secret: str = "",
+    pods: int = 1,
 ) -> Object:
     """pods: side by side; secret: NAME/KEY of the key that requests carry, which is in no message"""
-    located, run = rollout.located, rollout.journal.body.run
     labels = {RUN_LABEL: run, PURPOSE: "load"}
     container = {
         "name": CONTAINER, "image": image, "command": ["python3", "-m", "hotfire.load"], "args": list(args),
@@ -53,11 +62,11 @@ def manifest(
         },
         "containers": [container], "volumes": [{"name": "out", "emptyDir": {}}],
         "imagePullSecrets": [{"name": pull} for pull in located.scenario.pulls],
-        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": list(_away(rollout))}},
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": list(_away(located, namespace))}},
     }  # fmt: skip
     return {
         "apiVersion": "batch/v1", "kind": "Job",
-        "metadata": {"name": name, "namespace": rollout.namespace, "labels": dict(labels)},
+        "metadata": {"name": name, "namespace": namespace, "labels": dict(labels)},
         "spec": {
             "parallelism": pods, "completions": pods, "backoffLimit": 0, "activeDeadlineSeconds": math.ceil(deadline_s),
             "template": {"metadata": {"labels": dict(labels)}, "spec": pod},
@@ -71,9 +80,9 @@ def _key(secret: str) -> Iterator[Object]:
         yield {"name": TOKEN, "valueFrom": {"secretKeyRef": {"name": name, "key": key}}}
 
 
-def _away(rollout: Rollout) -> Iterator[Object]:
+def _away(located: Located, namespace: str) -> Iterator[Object]:
     """A node of its own, if there is one: it must not take the CPU of what it measures."""
-    for obj in written(rollout.located, rollout.namespace):
+    for obj in written(located, namespace):
         if obj["kind"] in WORKLOADS and (labels := obj["spec"]["selector"].get("matchLabels")):
             term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": dict(labels)}}
             yield {"weight": 100, "podAffinityTerm": term}
@@ -96,11 +105,13 @@ def started(
     Raises Unjudged, the platform's fault, with what is in the way when a pod does not come up.
     """
     cluster, namespace = rollout.cluster, rollout.namespace
-    job_name = f"hotfire-load-{rollout.journal.body.run[-4:]}-{name}"[:48].rstrip("-")
     options: Mapping[str, object] = target.options() | ({"ca": f"{OUT}/{CA}"} if target.ca else {})
     args = ["--plan", "-", "--out", OUT, *(["--calibrate"] if calibrate and not plan.header.waits else [])]
     args += [word for key, value in options.items() if value != "" for word in (f"--{key}", str(value))]
-    make = partial(manifest, rollout, image=image, deadline_s=settle_by_s(rollout.located.scenario), secret=secret)
+    located, run = rollout.located, rollout.journal.body.run
+    deadline_s = settle_by_s(located.scenario)
+    job_name = f"hotfire-load-{run[-4:]}-{name}"[:48].rstrip("-")
+    make = partial(manifest, located, namespace, run, image=image, deadline_s=deadline_s, secret=secret)
     with ExitStack() as jobs:
         try:
             first = rollout.add(make(job_name, args=[*args, "--workers", str(workers)]))
