@@ -102,7 +102,7 @@ class LoadNoun:
         self.run, self.scenario = run, run.scenario
         self.judgements: dict[str, Judgement | Unjudged] = {}
         self._samples: Samples | None = None
-        self._refused: Unjudged | None = None  # before a request was sent, or without an answer: not tried again
+        self._refused: Unjudged | None = None  # why it was not carried to its end: not tried again
         self._client: dict[str, Any] = {}
         self._requests, self._began = 0, 0.0
         self._watched = self._burnt = 0  # requests at which the guard was asked last; at which it ended the load
@@ -156,7 +156,7 @@ class LoadNoun:
             try:
                 self._carry()
             except Unjudged as unjudged:
-                self._refused = unjudged if self._samples is None else None
+                self._refused = unjudged  # also when it was lost after a look: half a load is none
                 raise
         if self._samples is None:
             raise Unjudged("the load was not carried", reason=Reason.NO_DATA)
