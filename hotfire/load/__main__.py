@@ -18,7 +18,7 @@ from hotfire.load import plan as plans
 from hotfire.load.carrier import Echo, carry
 from hotfire.load.crew import Relay, lead
 from hotfire.load.lines import ORPHANED, Pipe
-from hotfire.load.target import Target
+from hotfire.load.target import PORT, Target
 
 PR_SET_PDEATHSIG = 1
 
@@ -41,7 +41,7 @@ PR_SET_PDEATHSIG = 1
 @click.option("--calibrate", is_flag=True, help="say first what this process can carry, and end when that is too little")
 @click.option("--workers", default=1, show_default=True, help="lead so many carriers that come with --master")
 @click.option("--master", default="", help="address of the process that leads")
-@click.option("--port", default=5557, show_default=True, help="of that process")
+@click.option("--port", default=PORT, show_default=True, help="of that process")
 @click.option("--parent", type=int, help="process id that must be the parent; its death ends this process")
 def main(
     plan_file: str, digest: str | None, out: Path, url: str, api: str, model: str, timeout: float, slots: int, max_age: float,

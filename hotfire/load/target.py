@@ -7,6 +7,7 @@ from hotfire.errors import BadInput
 from hotfire.load.dialects import DIALECTS
 
 TOKEN, CA = "HOTFIRE_LOAD_TOKEN", "ca.pem"  # of a carrier in a pod: the key in its environment, certificates to trust
+PORT = 5557  # of the one that leads several
 
 
 @dataclass(frozen=True)

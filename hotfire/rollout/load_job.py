@@ -17,7 +17,7 @@ from hotfire.load.plan import Plan
 from hotfire.load.pod import CONTAINER, Pod
 from hotfire.load.run import Carrier
 from hotfire.load.samples import FILE, numbered
-from hotfire.load.target import CA, TOKEN, Target
+from hotfire.load.target import CA, PORT, TOKEN, Target
 from hotfire.rollout.closure import WORKLOADS, written
 from hotfire.rollout.job import not_made, stuck
 from hotfire.rollout.probes import PURPOSE, RUN_LABEL
@@ -88,6 +88,16 @@ def _away(located: Located, namespace: str) -> Iterator[Object]:
             yield {"weight": 100, "podAffinityTerm": term}
 
 
+def policy(namespace: str, run: str, name: str) -> Object:
+    """Only the load's own pods reach its master, whose protocol knows no password."""
+    own = {"podSelector": {"matchLabels": {RUN_LABEL: run, PURPOSE: "load"}}}
+    return {
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {**own, "policyTypes": ["Ingress"], "ingress": [{"from": [own], "ports": [{"port": PORT}]}]},
+    }  # fmt: skip
+
+
 def on_paper(namespace: str) -> Object:
     """Its pod as far as it takes room on a node and in a quota."""
     container = {"name": CONTAINER, "resources": {"requests": dict(RESOURCES), "limits": dict(RESOURCES)}}
@@ -118,6 +128,7 @@ def started(
             jobs.callback(remove, cluster, first)
             (pod,) = _up(cluster, first)
             if workers > 1:
+                jobs.callback(remove, cluster, rollout.add(policy(namespace, run, job_name)))
                 crew = make(f"{job_name}-crew", args=[*args, "--master", pod["status"]["podIP"]], pods=workers)
                 made = rollout.add(crew)
                 jobs.callback(remove, cluster, made)
@@ -150,7 +161,7 @@ def _up(cluster: Cluster, job: Object, count: int = 1) -> list[Object]:
 
 
 def remove(cluster: Cluster, job: Object) -> None:
-    """The Job and its pods, gone when this returns (or GONE_S later at most); safe to repeat."""
+    """The object, and the pods of a Job, gone when this returns (or GONE_S later at most); safe to repeat."""
     meta = job["metadata"]
     with suppress(NotFound):
         cluster.delete(Ref.of(job), uid=meta["uid"])

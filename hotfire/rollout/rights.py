@@ -85,6 +85,8 @@ def _needed(located: Located) -> Iterator[Right]:
         for verb in ("get", "create", "delete"):
             yield Right(verb, "jobs", "batch", why="load: from: cluster")
         yield Right("create", "pods", subresource="attach", why="load: from: cluster is led by its input and output")
+        for verb in ("create", "delete") if scenario.load.workers > 1 else ():
+            yield Right(verb, "networkpolicies", "networking.k8s.io", why="load: workers: nobody else reaches their master")
     if scenario.reach.via == "ingress":
         for verb in ("get", "list"):
             yield Right(verb, "ingresses", "networking.k8s.io", why="reach: via: ingress")
@@ -128,6 +130,8 @@ def _watching(located: Located) -> Iterator[Right]:
             yield Right("delete", resource, group, why="what the run added goes")
     for verb in ("list", "delete"):
         yield Right(verb, "jobs", "batch", why="what the run added goes")
+    if located.scenario.load is not None and located.scenario.load.workers > 1:
+        yield Right("delete", "networkpolicies", "networking.k8s.io", why="what the run added goes")
     if located.scenario.stand.create:
         for verb in ("get", "delete"):
             yield Right(verb, "namespaces", namespaced=False, why="the namespace that the run makes goes")

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from hotfire.kube.client import Cluster, Forbidden, Object
-from hotfire.rollout.load_job import manifest, on_paper
-from hotfire.rollout.rights import rights
+from hotfire.rollout.load_job import manifest, on_paper, policy
+from hotfire.rollout.rights import rights, watchdog_rights
 from hotfire.scenario.loader import load
 from hotfire.scenario.model import Located
 from tests.planted_run import MANIFESTS, SCENARIO
@@ -71,4 +71,11 @@ def test_the_key_comes_from_its_secret_alone(located: Located, namespace: str) -
 def test_room_and_rights_are_asked_for_beforehand(located: Located, namespace: str) -> None:
     assert on_paper(namespace)["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "1", "memory": "512Mi"}
     asked = {str(right) for right in rights(located)}
-    assert {"create jobs.batch", "delete jobs.batch", "create pods/attach"} <= asked
+    assert {"create jobs.batch", "delete jobs.batch", "create pods/attach", "create networkpolicies.networking.k8s.io"} <= asked
+    assert "delete networkpolicies.networking.k8s.io" in {str(right) for right in watchdog_rights(located)}
+
+
+def test_only_its_own_pods_reach_the_one_that_leads(cluster: Cluster, namespace: str) -> None:
+    made = cluster.create(policy(namespace, "planted-1", "hotfire-load-1"), dry_run=True)["spec"]
+    (rule,) = made["ingress"]
+    assert made["podSelector"] == rule["from"][0]["podSelector"] and rule["ports"] == [{"port": 5557, "protocol": "TCP"}]
