@@ -381,9 +381,7 @@ class LoadRun:
         text = f"the load carrier {number} ended with {said or how}".replace("  ", " ")
         if not all(one.t0 for one in mine):
             raise HarnessError(text)
-        raise Unjudged(
-            text, reason=Reason.CLIENT, details=LOST
-        )  # fmt: skip
+        raise Unjudged(text, reason=Reason.CLIENT, details=LOST)
 
     def _calibrated(self, one: Carrier, told: Mapping[str, Any]) -> None:
         one.calibration = told
