@@ -7,11 +7,9 @@ import itertools
 import json
 import math
 import re
-import ssl
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from hotfire.errors import BadInput
 from hotfire.gates.guard import EARLY
@@ -20,6 +18,7 @@ from hotfire.scenario.datafiles import read_dues, read_golden, read_prompts
 from hotfire.scenario.marks import Loc
 from hotfire.scenario.model import Load, Located, PullSecret, Scenario, Slo
 from hotfire.scenario.nearest import nearest
+from hotfire.scenario.ways import carriers, reach
 from hotfire.words import Gate, Mode
 
 Finding = tuple[Loc, str]
@@ -169,7 +168,7 @@ def _load(scenario: Scenario, located: Located) -> Iterator[Finding]:
     if load.arrivals.open and load.slots is not None and load.slots < needed:
         sum_ = f"{SLACK:g} x {peak:g}/s x {load.timeout:g}s timeout = {needed}"
         yield ("load", "slots"), f"{load.slots} slots would close the open loop, {sum_} or more are expected"
-    yield from _carriers(scenario, load)
+    yield from carriers(scenario, load)
     yield from _lengths(load)
     if load.arrivals.kind == "closed":
         yield from _closed(scenario, load)
@@ -184,17 +183,6 @@ def _load(scenario: Scenario, located: Located) -> Iterator[Finding]:
         loc: Loc = ("stall", "max") if located.says("stall", "max") else ("load", "timeout")
         limit, timeout = f"{scenario.stall.max:g}s", f"{load.timeout:g}s"
         yield loc, f"no silence can fail it: requests end at the timeout of {timeout}, stall.max is {limit}, less is expected"
-
-
-def _carriers(scenario: Scenario, load: Load) -> Iterator[Finding]:
-    for key, many, place in (("processes", load.processes, "here"), ("workers", load.workers, "cluster")):
-        if many > 1 and not load.arrivals.open:
-            said = f"{many} {key} under {load.arrivals.text}: requests wait for one another"
-            yield ("load", key), f"{said}, 1 or an open loop is expected"
-        if many > 1 and load.from_ != place:
-            yield ("load", key), f"{many} {key} of a load from {load.from_}, `from: {place}` is expected"
-    if load.from_ == "cluster" and scenario.stand.load_image is None:
-        yield ("load", "from"), "a load from the cluster needs its image, `stand: {load_image: …}` is expected"
 
 
 def _closed(scenario: Scenario, load: Load) -> Iterator[Finding]:
@@ -322,28 +310,6 @@ def _verdict(path: Path) -> str:
     return "" if verdict == "GO" else f"{path} says {verdict}, the verdict.json of a GO or none is expected"
 
 
-def _reach(scenario: Scenario, located: Located) -> Iterator[Finding]:
-    reach = scenario.reach
-    if reach.ca is not None:
-        try:
-            ssl.create_default_context(cafile=located.folder / reach.ca)
-        except OSError as error:
-            yield (
-                ("reach", "ca"),
-                f"{located.folder / reach.ca}: {error.strerror or error}, a PEM file of certificates is expected",
-            )
-    if reach.url is None:
-        return
-    parts = urlsplit(reach.url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.query:
-        yield ("reach", "url"), f"{reach.url!r} is no address, https://HOST[:PORT] without a path is expected"
-    elif (parts.scheme == "https") != reach.tls:
-        yield (
-            ("reach", "tls" if located.says("reach", "tls") else "url"),
-            f"{reach.url} does not go with tls: {str(reach.tls).lower()}",
-        )
-
-
 def _scheduling(scenario: Scenario, located: Located) -> Iterator[Finding]:
     if scenario.scheduling is None:
         return
@@ -372,7 +338,7 @@ def _serves(scenario: Scenario, located: Located) -> Iterator[Finding]:
 
 
 RULES: tuple[Callable[[Scenario, Located], Iterator[Finding]], ...] = (
-    _goes_together, _unique, _positive, _load, _gates, _faults, _mode, _reach, _scheduling, _serves,
+    _goes_together, _unique, _positive, _load, _gates, _faults, _mode, reach, _scheduling, _serves,
 )  # fmt: skip
 
 

@@ -1,0 +1,45 @@
+"""What lint refuses of the way to the candidate, and of who carries the load."""
+
+import ssl
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from hotfire.scenario.marks import Loc
+from hotfire.scenario.model import Load, Located, Scenario
+
+Finding = tuple[Loc, str]
+
+
+def reach(scenario: Scenario, located: Located) -> Iterator[Finding]:
+    """An address that is none, TLS that does not go with it, certificates that cannot be read."""
+    reach = scenario.reach
+    if reach.ca is not None:
+        try:
+            ssl.create_default_context(cafile=located.folder / reach.ca)
+        except OSError as error:
+            yield (
+                ("reach", "ca"),
+                f"{located.folder / reach.ca}: {error.strerror or error}, a PEM file of certificates is expected",
+            )
+    if reach.url is None:
+        return
+    parts = urlsplit(reach.url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.query:
+        yield ("reach", "url"), f"{reach.url!r} is no address, https://HOST[:PORT] without a path is expected"
+    elif (parts.scheme == "https") != reach.tls:
+        yield (
+            ("reach", "tls" if located.says("reach", "tls") else "url"),
+            f"{reach.url} does not go with tls: {str(reach.tls).lower()}",
+        )
+
+
+def carriers(scenario: Scenario, load: Load) -> Iterator[Finding]:
+    """Several that share what cannot be shared, or in a place where they are not, or without their image."""
+    for key, many, place in (("processes", load.processes, "here"), ("workers", load.workers, "cluster")):
+        if many > 1 and not load.arrivals.open:
+            said = f"{many} {key} under {load.arrivals.text}: requests wait for one another"
+            yield ("load", key), f"{said}, 1 or an open loop is expected"
+        if many > 1 and load.from_ != place:
+            yield ("load", key), f"{many} {key} of a load from {load.from_}, `from: {place}` is expected"
+    if load.from_ == "cluster" and scenario.stand.load_image is None:
+        yield ("load", "from"), "a load from the cluster needs its image, `stand: {load_image: …}` is expected"
