@@ -6,7 +6,6 @@ input). Its lines and its samples are read by a daemon thread; everything waits 
 
 import base64
 import queue
-import statistics
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -344,10 +343,10 @@ class LoadRun:
         ticks = [one.tick for one in self.carriers if one.tick]
         looks = self.plan.header.looks
         sums = {name: sum(tick[name] for tick in ticks) for name in SUMMED}
-        first = [tick["ttft_p50_ms"] for tick in ticks if tick["ttft_p50_ms"] is not None]
+        first = sorted(tick["ttft_p50_ms"] for tick in ticks if tick["ttft_p50_ms"] is not None)
         self.progress = Progress(
             t=max(tick["tick"] for tick in ticks), planned=self.plan.header.warm_up + looks[min(self.look, len(looks)) - 1],
-            ttft_p50_ms=statistics.median(first) if first else None, **sums,
+            ttft_p50_ms=first[len(first) // 2] if first else None, **sums,
         )  # fmt: skip
         if self._on_tick and ticks[0] is self.carriers[0].tick and len(ticks) == len(self.carriers):
             self._on_tick(self.progress)

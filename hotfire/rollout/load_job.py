@@ -22,12 +22,12 @@ from hotfire.rollout.closure import WORKLOADS, written
 from hotfire.rollout.job import not_made, stuck
 from hotfire.rollout.probes import PURPOSE, RUN_LABEL
 from hotfire.rollout.rollout import Rollout, settle_by_s
-from hotfire.scenario.model import Located
+from hotfire.scenario.model import Load, Located
 from hotfire.words import Blame, Reason
 
 OUT = "/out"
 UP_S, GONE_S = 120.0, 20.0  # seconds to pull the image and start; to be gone
-RESOURCES = {"cpu": "1", "memory": "512Mi"}  # requests and limits: a load that is throttled measures its own quota
+MEMORY, LEADS = "512Mi", "200m"  # the one that leads several only passes lines on
 JOB = "batch.kubernetes.io/job-name"
 
 
@@ -40,15 +40,17 @@ def manifest(
     image: str,
     args: Sequence[str],
     deadline_s: float,
+    cpu: str = "1",
     secret: str = "",
     pods: int = 1,
 ) -> Object:
-    """pods: side by side; secret: NAME/KEY of the key that requests carry, which is in no message"""
+    """cpu: requests and limits, so that nobody takes it; pods: side by side; secret: NAME/KEY of the key that requests carry,
+    which the pod has from there and no message."""
     labels = {RUN_LABEL: run, PURPOSE: "load"}
     container = {
         "name": CONTAINER, "image": image, "command": ["python3", "-m", "hotfire.load"], "args": list(args),
         "stdin": True, "stdinOnce": True, "env": list(_key(secret)),
-        "resources": {"requests": dict(RESOURCES), "limits": dict(RESOURCES)},
+        "resources": _resources(cpu),
         "volumeMounts": [{"name": "out", "mountPath": OUT}, {"name": "out", "mountPath": "/tmp"}],
         "securityContext": {
             "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
@@ -98,17 +100,25 @@ def policy(namespace: str, run: str, name: str) -> Object:
     }  # fmt: skip
 
 
-def on_paper(namespace: str) -> Object:
-    """Its pod as far as it takes room on a node and in a quota."""
-    container = {"name": CONTAINER, "resources": {"requests": dict(RESOURCES), "limits": dict(RESOURCES)}}
-    return {"metadata": {"name": "hotfire-load", "namespace": namespace}, "spec": {"containers": [container]}}
+def on_paper(load: Load, namespace: str) -> list[Object]:
+    """Its pods as far as they take room on a node and in a quota."""
+    if load.from_ != "cluster":
+        return []
+    cpus = [load.cpu] * load.workers + [LEADS] * (load.workers > 1)
+    containers = [{"name": CONTAINER, "resources": _resources(cpu)} for cpu in cpus]
+    meta = {"name": "hotfire-load", "namespace": namespace}
+    return [{"metadata": meta, "spec": {"containers": [container]}} for container in containers]
+
+
+def _resources(cpu: str) -> Object:
+    asked = {"cpu": cpu, "memory": MEMORY}
+    return {"requests": dict(asked), "limits": dict(asked)}
 
 
 @contextmanager
 def started(
-    rollout: Rollout, image: str, plan: Plan, target: Target, out: Path, *, name: str, workers: int = 1, secret: str = "",
-    calibrate: bool = True,
-) -> Iterator[Sequence[Carrier]]:  # fmt: skip
+    rollout: Rollout, image: str, plan: Plan, target: Target, out: Path, *, name: str, cpu: str, workers: int, secret: str = ""
+) -> Iterator[Sequence[Carrier]]:
     """The carriers of a load, up and told its plan; their Jobs and pods are gone after the block. With several workers there is
     one more pod, which leads.
 
@@ -116,7 +126,7 @@ def started(
     """
     cluster, namespace = rollout.cluster, rollout.namespace
     options: Mapping[str, object] = target.options() | ({"ca": f"{OUT}/{CA}"} if target.ca else {})
-    args = ["--plan", "-", "--out", OUT, *(["--calibrate"] if calibrate and not plan.header.waits else [])]
+    args = ["--plan", "-", "--out", OUT, *(["--calibrate"] if not plan.header.waits else [])]
     args += [word for key, value in options.items() if value != "" for word in (f"--{key}", str(value))]
     located, run = rollout.located, rollout.journal.body.run
     deadline_s = settle_by_s(located.scenario)
@@ -124,12 +134,12 @@ def started(
     make = partial(manifest, located, namespace, run, image=image, deadline_s=deadline_s, secret=secret)
     with ExitStack() as jobs:
         try:
-            first = rollout.add(make(job_name, args=[*args, "--workers", str(workers)]))
+            first = rollout.add(make(job_name, cpu=LEADS if workers > 1 else cpu, args=[*args, "--workers", str(workers)]))
             jobs.callback(remove, cluster, first)
             (pod,) = _up(cluster, first)
             if workers > 1:
                 jobs.callback(remove, cluster, rollout.add(policy(namespace, run, job_name)))
-                crew = make(f"{job_name}-crew", args=[*args, "--master", pod["status"]["podIP"]], pods=workers)
+                crew = make(f"{job_name}-crew", args=[*args, "--master", pod["status"]["podIP"]], cpu=cpu, pods=workers)
                 made = rollout.add(crew)
                 jobs.callback(remove, cluster, made)
                 _up(cluster, made, workers)

@@ -207,6 +207,9 @@ class Load(Model):
         "here", alias="from", description="cluster: by a Job of stand.load_image beside the candidate"
     )
     workers: StrictInt = Field(1, ge=1, le=64, description="from cluster: worker pods that share an open load")
+    cpu: Annotated[str, Field(pattern=r"^[1-9]\d*m?$")] = Field(
+        "1", description="from cluster: of each pod that carries, as a Kubernetes quantity; requested, and no more than that"
+    )
     processes: StrictInt = Field(1, ge=1, le=64, description="client processes on this machine that share an open load")
     seed: StrictInt = Field(42, description="of the arrival plan and the order of prompts; the same seed is the same plan")
 

@@ -69,7 +69,9 @@ def test_the_key_comes_from_its_secret_alone(located: Located, namespace: str) -
 
 
 def test_room_and_rights_are_asked_for_beforehand(located: Located, namespace: str) -> None:
-    assert on_paper(namespace)["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "1", "memory": "512Mi"}
+    assert located.scenario.load is not None
+    pods = on_paper(located.scenario.load, namespace)
+    assert [pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] for pod in pods] == ["1", "1", "200m"]
     asked = {str(right) for right in rights(located)}
     assert {"create jobs.batch", "delete jobs.batch", "create pods/attach", "create networkpolicies.networking.k8s.io"} <= asked
     assert "delete networkpolicies.networking.k8s.io" in {str(right) for right in watchdog_rights(located)}

@@ -98,7 +98,7 @@ def running(cluster: Cluster, place: Any) -> int:
 
 def test_workers_carry_one_load_together(place, new, load_image: str, cluster: Cluster) -> None:
     """The twin waits in its pods' one CPU with them: what counts here is that every request is accounted for, once."""
-    asked = scenario(place, load_image, arrivals="constant 50/s", warm_up=10, requests=500, timeout="2s", workers=2)
+    asked = scenario(place, load_image, arrivals="constant 50/s", warm_up=10, requests=500, timeout="2s", workers=2, cpu="500m")
     slos = [{"metric": "errors", "ratio": "< 40%"}, {"metric": "e2e", "p50": "< 1900ms", "gate": "advisory"}]
     ended = place.run(runs.service(), new(), scenario=asked | {"slos": slos, "stall": {"max": "1900ms"}})
     event = loaded(ended)

@@ -78,7 +78,7 @@ def carrying(
         return
     secret, workers = auth.secret if auth else "", asked.workers
     with started(  # noqa: SIM117
-        run.rollout, image, plan, target, folder, name=folder.name, workers=workers, secret=secret
+        run.rollout, image, plan, target, folder, name=folder.name, cpu=asked.cpu, workers=workers, secret=secret
     ) as carriers:
         with LoadRun.follow(plan, target, folder, carriers, calibrate=True, on_tick=on_tick) as load:
             yield load

@@ -43,8 +43,7 @@ class Preflight:
         self._workloads()
         scenario = self.located.scenario
         own = [pod_on_paper(home_of(self.located))] if scenario.stand.image else []
-        if scenario.load is not None and scenario.load.from_ == "cluster":
-            own += [on_paper(self.namespace)] * (scenario.load.workers + (scenario.load.workers > 1))
+        own += on_paper(scenario.load, self.namespace) if scenario.load is not None else []
         return gather(self.cluster, self.located, self.namespace, own)
 
     def lacking_for_the_way_there(self) -> Findings:
