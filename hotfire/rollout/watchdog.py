@@ -69,10 +69,13 @@ class Watchdog:
         """One look, and what follows from it; whether there is nothing left to watch."""
         self.journal.reread()
         body = self.journal.body
-        if self.journal.ended or body.run != self.run:
+        dead = self.sight.look()
+        if body.run != self.run or (self.journal.ended and self._freed(dead)):
             self.tell(f"run {self.run} has ended: {body.state} {body.last_verdict}".rstrip())
             return True
-        if self.sight.look():
+        if self.journal.ended:
+            return False  # it frees its Lease and removes this watchdog
+        if dead:
             return self._end_for(f"the Lease of run {self.run} ran out")
         if self.journal.final:
             return False  # its run proves and cleans up
@@ -86,6 +89,13 @@ class Watchdog:
         if body.asked:
             self._write_back(body.why if body.why in GOES_ON else f"{body.asked}: {body.why}")
         return False
+
+    def _freed(self, dead: bool) -> bool:
+        """Whether nobody holds the Lease of a run that has ended; what it died over is freed for it."""
+        if dead and self.sight.holders and (lease := Lease.inherit(self.sight, self.name, self.length_s)):
+            lease.release()
+            return True
+        return not self.sight.holders
 
     def _write_back(self, why: str) -> None:
         """Restore while the run watches: it proves, and moves the state on."""

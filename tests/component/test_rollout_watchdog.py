@@ -82,6 +82,7 @@ def test_asked_it_writes_and_the_living_run_proves(scene):
     assert (ending.state, ending.unproven) == (State.RESTORED, []) and restored(scene)
     moves = [(event.state, event.by) for event in events if isinstance(event, Changed)]
     assert moves == [(State.RESTORING, "watchdog/dog-a"), (State.RESTORED, "run-a")]
+    scene.lease.release()
     assert "has ended" in scene.ended(process)
 
 
@@ -157,6 +158,17 @@ def test_after_confirmed_it_only_cleans_up(scene):
     left = scene.added()
     assert scene.batch == "16" and left is not None and RUN_LABEL not in left["metadata"].get("labels", {})
     assert scene.read().ended and scene.read().state is State.CONFIRMED
+
+
+def test_it_frees_the_lease_of_a_run_that_died_when_all_was_done(scene):
+    process = scene.watchdog()
+    scene.journal.move(State.CONFIRMED, by="run-a", confirmed="head")
+    scene.journal.write(settled=True)
+    pause(T)
+    assert process.poll() is None and holder_of(scene.cluster, scene.namespace, LLAMA)
+    scene.dies()
+    scene.ended(process)
+    assert not holder_of(scene.cluster, scene.namespace, LLAMA) and scene.read().ended
 
 
 def test_of_two_watchdogs_one_acts_and_the_other_follows_it(scene):
