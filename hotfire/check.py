@@ -25,6 +25,7 @@ CATALOGUE = Path(__file__).with_name("checks.json")
 ATTRIBUTE = "__hotfire_check__"
 FIXTURE = {
     "slos": "slo",
+    "compared": "slo",
     "faults": "fault",
     "injected": "secret",
     "candidate.serves": "service",

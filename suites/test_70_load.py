@@ -21,6 +21,12 @@ def test_the_objective_holds(load, slo):
     assert load.breaches(slo) == []
 
 
+@check("load.regression", needs=Evidence("certified-run", at_least=3), per="compared", consent="load")
+def test_it_is_not_slower_than_what_was_certified(load, slo):
+    """The percentile is not above that of earlier certified runs by more than the margin, their own noise allowed for."""
+    assert load.regressions(slo) == []
+
+
 @check("load.stall", needs=Evidence("request"), when="load", consent="load")
 def test_the_target_never_fell_silent(load, scenario):
     """No time with requests in flight and no byte from the target was longer than the limit."""

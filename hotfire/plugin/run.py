@@ -154,6 +154,13 @@ class Run:
         self.emit(Planned(checks=self.planned))
 
     @property
+    def opened(self) -> Opened:
+        first = self.recorder.entries[0].event
+        if not isinstance(first, Opened):
+            raise HarnessError("the record does not begin with what was opened")
+        return first
+
+    @property
     def rollout(self) -> Rollout:
         if self._rollout is None:
             raise HarnessError("the run holds no lock")

@@ -143,7 +143,7 @@ def _objective(event: Gated, story: Story) -> Objective:
     bound = f"at least {_percent(found.get('lower'))}" if failed else f"at most {_percent(found.get('upper'))}"
     alpha_free = gate.get("confidence") in (None, "none")
     return Objective(
-        name=f"{metric} {'share' if share else gate.get('statistic')}",
+        name=f"{metric} {gate.get('of', 'share') if share else gate.get('statistic')}",
         required=one.decides if one else False,
         limit=f"{'>' if metric == 'goodput' else '<'} {_percent(gate.get('limit')) if share else _seconds(gate.get('limit'))}",
         observed=_percent(found.get("observed")) if share else _seconds(found.get("observed")),

@@ -78,7 +78,7 @@ def _gates(folder: Path, story: Story) -> tuple[list[Judged], list[str], list[st
         if event is story.gates[event.check] and now["outcome"] is not None:
             again.append(_judged(event.check, now))
     for key, one in story.outcomes.items():
-        if one.planned.id == "load.slo" and one.outcome is Outcome.PASS and key not in story.gates:
+        if one.planned.id in ("load.slo", "load.regression") and one.outcome is Outcome.PASS and key not in story.gates:
             differences.append(f"{key}: PASS is recorded, without an evaluation that could be repeated")
             again.append(Judged(check=key, outcome=Outcome.INVALID, reason=Reason.NO_EVIDENCE, blame=Blame.HARNESS))
     return again, lines, differences

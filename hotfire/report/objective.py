@@ -5,7 +5,8 @@ The run and `hotfire judge` use the same two functions, so that they can only di
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +15,14 @@ from hotfire.gates import guard
 from hotfire.gates import slo as gate_rules
 from hotfire.gates.flow import SATURATED
 from hotfire.gates.laws import e_value
-from hotfire.gates.statistics import Judgement, alphas
+from hotfire.gates.regression import judge_regression
+from hotfire.gates.statistics import Judgement, alphas, percentile
 from hotfire.load.samples import Samples
+from hotfire.report.stored import Stored
 from hotfire.scenario.model import Load, Slo, bad_share
 from hotfire.words import Outcome, Reason
 
-SHARES = ("errors", "goodput")  # metrics whose limit is a share of the requests
+SHARES = ("errors", "goodput", "regression")  # metrics whose limit is a share of the requests
 
 
 def describe(objective: Slo, load: Load, *, requests: int, until: float, required_gates: int, windows: int) -> dict[str, Any]:
@@ -43,8 +46,30 @@ def describe(objective: Slo, load: Load, *, requests: int, until: float, require
     }
 
 
+def describe_regression(
+    objective: Slo, stored: Sequence[Stored], margin: float, described: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The `gate` of a comparison with stored runs, each by its percentile over as many requests as the shortest run has."""
+    requests = min(int(described["requests"]), *(one.requests for one in stored))
+    values = [_percentile(window(one.samples, requests, one.until), objective.metric, objective.statistic) for one in stored]
+    runs = [{"run": one.run, "candidate": one.candidate, "value": value} for one, value in zip(stored, values, strict=True)]
+    changed = {"metric": "regression", "of": objective.metric, "limit": margin, "requests": requests, "stored": runs}
+    confidence = 0.95 if described["confidence"] == "none" else described["confidence"]
+    return dict(described) | changed | {"within": {}, "confidence": confidence}
+
+
+def _percentile(kept: gate_rules.Samples, metric: str, statistic: str) -> float:
+    return percentile(gate_rules.population(kept, metric, math.inf).latency, int(statistic[1:]) / 100)
+
+
 def judge(samples: Samples, gate: Mapping[str, Any], *, look: int, last_look: bool) -> Judgement:
-    """From all samples of a load and a described gate to a judgement. Raises Unjudged as hotfire.gates.slo.judge does."""
+    """From all samples of a load and a described gate to a judgement. Raises Unjudged as the rules of hotfire.gates do."""
+    if gate["metric"] == "regression":
+        kept, values = window(samples, int(gate["requests"]), float(gate["until"])), [one["value"] for one in gate["stored"]]
+        return judge_regression(
+            _percentile(kept, gate["of"], gate["statistic"]), values, float(gate["limit"]),
+            confidence=float(gate["confidence"]), required_gates=int(gate["required_gates"]), requests=len(kept), look=look,
+        )  # fmt: skip
     share = gate["metric"] in SHARES
     confidence = gate["confidence"]
     kept = window(samples, int(gate["requests"]), float(gate["until"]))

@@ -119,3 +119,15 @@ def _wrong(row: object, texts: Mapping[str, type], what: str) -> Iterator[tuple[
 def _column(line: str, key: str) -> int:
     """Where a key stands in its line; 1 where it does not."""
     return line.find(json.dumps(key)) + 1 or 1
+
+
+def no_go(path: Path) -> str:
+    """Why this is no certificate to promote on; empty if it may be one (digest, age and SLOs are compared at open)."""
+    try:
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return f"{path} is not there, the verdict.json of a GO or none is expected"
+    except (OSError, ValueError) as error:
+        return f"{path} cannot be read ({error}), the verdict.json of a GO or none is expected"
+    verdict = data.get("verdict") if isinstance(data, dict) else None
+    return "" if verdict == "GO" else f"{path} says {verdict}, the verdict.json of a GO or none is expected"

@@ -4,7 +4,6 @@ A gate that cannot fail is worse than none: it is read as a proof (facts: F3, F4
 """
 
 import itertools
-import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 from hotfire.errors import BadInput
 from hotfire.gates.guard import EARLY
 from hotfire.gates.statistics import Feasibility, can_decide, look_sizes, needs_requests
-from hotfire.scenario.datafiles import read_dues, read_golden, read_prompts
+from hotfire.scenario.datafiles import no_go, read_dues, read_golden, read_prompts
 from hotfire.scenario.marks import Loc
 from hotfire.scenario.model import Load, Located, PullSecret, Scenario, Slo
 from hotfire.scenario.nearest import nearest
@@ -293,21 +292,9 @@ def _mode(scenario: Scenario, located: Located) -> Iterator[Finding]:
     if scenario.stand.create:
         yield ("stand", "create"), "create is for certify: promote goes to the namespace that serves"
     if scenario.certified != "none":
-        text = _verdict(located.folder / scenario.certified)
+        text = no_go(located.folder / scenario.certified)
         if text:
             yield ("certified",), text
-
-
-def _verdict(path: Path) -> str:
-    """Why this is no certificate to promote on; empty if it may be one (digest, age and SLOs are compared at open)."""
-    try:
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return f"{path} is not there, the verdict.json of a GO or none is expected"
-    except (OSError, ValueError) as error:
-        return f"{path} cannot be read ({error}), the verdict.json of a GO or none is expected"
-    verdict = data.get("verdict") if isinstance(data, dict) else None
-    return "" if verdict == "GO" else f"{path} says {verdict}, the verdict.json of a GO or none is expected"
 
 
 def _scheduling(scenario: Scenario, located: Located) -> Iterator[Finding]:
@@ -337,8 +324,20 @@ def _serves(scenario: Scenario, located: Located) -> Iterator[Finding]:
         yield ("load",), f"load: `to:` is missing, one of {', '.join(services)} is expected: one load goes to one API"
 
 
+def _compare(scenario: Scenario, located: Located) -> Iterator[Finding]:
+    if scenario.compare is None:
+        return
+    if not scenario.compared:
+        yield ("compare",), "compare without a percentile in slos has nothing to compare, a latency objective is expected"
+    if scenario.compare.margin <= 0:
+        yield ("compare", "margin"), "margin of 0%: an equal candidate cannot pass it, more than 0% is expected"
+    for index, name in enumerate(scenario.compare.runs):
+        if text := no_go(located.folder / name / "verdict.json"):
+            yield ("compare", "runs", index), text
+
+
 RULES: tuple[Callable[[Scenario, Located], Iterator[Finding]], ...] = (
-    _goes_together, _unique, _positive, _load, _gates, _faults, _mode, reach, _scheduling, _serves,
+    _goes_together, _unique, _positive, _load, _gates, _faults, _mode, reach, _scheduling, _serves, _compare,
 )  # fmt: skip
 
 
@@ -399,6 +398,9 @@ def plan(located: Located) -> list[str]:
             lines.append(f"      {scenario.windows} windows of {sizes[0] // scenario.windows:,} requests and more: {held}")
         lines += _asking(load)
         lines += [_decides(slo, scenario, load) for slo in scenario.slos]
+    if (against := scenario.compare) is not None:
+        most = f"at most {against.margin:.0%} slower than {len(against.runs)} earlier runs"
+        lines.append(f"  each percentile: {most}, their noise allowed for")
     for fault in scenario.faults:
         asked = "" if scenario.permits(fault.family) else f", NOT_RUN: promote without consent: [{fault.family}]"
         lines.append(f"fault {fault.name}: {fault.family}, serving again within {_span(fault.serving_again_within)}{asked}")

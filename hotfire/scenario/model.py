@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, Tag, field_validator, model_validator
 
 from hotfire.scenario.marks import Loc, Mark, at, mark_of
-from hotfire.scenario.units import Arrivals, Confidence, Duration, Floor, Limit, Spread, WarmUp
+from hotfire.scenario.units import Arrivals, Confidence, Duration, Floor, Limit, Share, Spread, WarmUp
 from hotfire.words import Gate, Mode
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$")]
@@ -290,6 +290,15 @@ class Slo(Model):
         return f"{self.metric}-{self.statistic}"
 
 
+class Compare(Model):
+    """Earlier runs, whose latencies the candidate's are held against: a regression that no limit knows of."""
+
+    runs: tuple[str, ...] = Field(
+        min_length=3, description="folders of runs that were GO, of one candidate, with this load on this kind of stand"
+    )
+    margin: Share = Field(description="how much slower than they each percentile of the slos may be, such as 10%")
+
+
 class Stall(Model):
     """The longest time with requests in flight and no byte from the target."""
 
@@ -365,6 +374,7 @@ class Scenario(Model):
     behaviour: Behaviour = Field(default_factory=Behaviour, description="what it must answer")
     load: Load | None = Field(None, description="the plan of requests that the objectives are judged on")
     slos: tuple[Slo, ...] = Field((), description="objectives on the load")
+    compare: Compare | None = Field(None, description="earlier runs that latencies are compared with")
     stall: Stall = Field(default_factory=Stall, description="the longest silence of the target under load")
     faults: tuple[Fault, ...] = Field((), description="what is broken on purpose, in this order")
     checks: tuple[str, ...] = Field(
@@ -386,6 +396,11 @@ class Scenario(Model):
     @property
     def pulls(self) -> tuple[str, ...]:
         return tuple(secret.pull for secret in self.secrets if isinstance(secret, PullSecret))
+
+    @property
+    def compared(self) -> tuple[Slo, ...]:
+        """The objectives whose percentiles are held against earlier runs."""
+        return tuple(slo for slo in self.slos if self.compare and not slo.limit.is_share)
 
     @property
     def windows(self) -> int:

@@ -76,6 +76,9 @@ BAD: dict[str, tuple[str, str, str]] = {
     "goodput of nothing": ('{metric: e2e, p80: "< 2s"}', '{metric: goodput, within: {ttft: "< 1s"}, share: "> 0%"}', "15:47: goodput share > 0%: no input can fail it, a share above 0% is expected"),
     "goodput in no time": ('{metric: e2e, p80: "< 2s"}', '{metric: goodput, within: {ttft: "< 0s"}, share: "> 80%"}', "15:23: goodput share > 80%: no input can pass it, a limit above 0 is expected"),
     "goodput at the timeout": ('{metric: e2e, p80: "< 2s"}', '{metric: goodput, within: {e2e: "< 20s"}, share: "> 80%"}', "15:23: e2e < 20s: no answer can fail it, requests end at the timeout of 20s, a lower limit is expected"),
+    "compared with nothing": ("load: {", "compare: {runs: [a, b, c], margin: 10%}\nload: {", "13:18: a/verdict.json is not there, the verdict.json of a GO or none is expected"),
+    "no margin": ("load: {", "compare: {runs: [a, b, c], margin: 0%}\nload: {", "13:28: margin of 0%: an equal candidate cannot pass it, more than 0% is expected"),
+    "no percentile to compare": ('load: {arrivals: spaced 1s, timeout: 20s}\nslos:\n  - {metric: e2e, p80: "< 2s"}', 'compare: {runs: [a, b, c], margin: 10%}\nload: {arrivals: spaced 1s, timeout: 20s}\nslos:', "13:1: compare without a percentile in slos has nothing to compare, a latency objective is expected"),
     "a stall nothing can reach": ("load: {", "stall: {max: 20s}\nload: {", "13:9: no silence can fail it: requests end at the timeout of 20s, stall.max is 20s, less is expected"),
     "a timeout below the stall": ("timeout: 20s", "timeout: 4s", "13:29: no silence can fail it: requests end at the timeout of 4s, stall.max is 5s, less is expected"),
     "a fault that may fail everything": ("90s}", "90s, errors: '< 100%'}", "18:68: errors < 100%: no input can fail it, a share below 100% is expected"),
@@ -285,6 +288,13 @@ def test_a_replay_that_comes_in_clumps_is_no_ground_for_a_gate(tmp_path: Path) -
     (tmp_path / "old.jsonl").write_text("".join(f'{{"due_us": {index // 20 * 2_500_000}}}\n' for index in range(9_000)))
     found = lint(load(base.write(tmp_path, SCENARIO.replace("spaced 1s", "replay old.jsonl, requests: 2000"))))
     assert found and all("no bound holds for such arrivals" in line for line in found)
+
+
+def test_plan_says_what_the_candidate_is_compared_with(tmp_path: Path) -> None:
+    text = SCENARIO.replace("load: {", "compare: {runs: [a, b, c], margin: 10%}\nload: {")
+    assert "  each percentile: at most 10% slower than 3 earlier runs, their noise allowed for" in plan(
+        load(base.write(tmp_path, text))
+    )
 
 
 def test_plan_says_what_is_warm_up_and_what_a_cache_can_do(tmp_path: Path) -> None:

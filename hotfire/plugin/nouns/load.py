@@ -22,6 +22,7 @@ from hotfire.plugin.nouns.served import ServedBy
 from hotfire.plugin.run import Run
 from hotfire.record.events import Flowed, Gated, Loaded, Marked, Told
 from hotfire.report import objective
+from hotfire.report.stored import Key, Stored, comparable
 from hotfire.rollout.load_job import started
 from hotfire.scenario.lint import first_look, slots, warm_up
 from hotfire.scenario.model import Load, Serves, Slo
@@ -104,6 +105,7 @@ class LoadNoun:
         self._samples: Samples | None = None
         self._refused: Unjudged | None = None  # why it was not carried to its end: not tried again
         self._client: dict[str, Any] = {}
+        self._loaded: Loaded | None = None
         self._requests, self._began = 0, 0.0
         self._watched = self._burnt = 0  # requests at which the guard was asked last; at which it ended the load
 
@@ -139,6 +141,32 @@ class LoadNoun:
         blame, rule = self._blame(found.detail)
         reason = found.reason or Reason.BREACH
         return Findings([found.detail, rule], found.detail, blame, found.observed, slo.limit.text, reason)
+
+    def regressions(self, slo: Slo) -> Findings:
+        """Why the candidate is slower than what was certified; raises Unjudged when the stored runs cannot tell, or are of
+        another load or stand."""
+        samples, run, asked, wanted = self._carried(), self.run, self.scenario.load, self.scenario.compare
+        loaded = self._loaded
+        if asked is None or wanted is None or loaded is None:
+            raise Unjudged("nothing is to be compared", reason=Reason.NO_DATA)
+        stored = [Stored.read(run.located.folder / name, NAME) for name in wanted.runs]
+        comparable(stored, Key.of(run.opened, loaded))
+        saw("certified-run", len(stored), [one.run for one in stored], f"{wanted.margin:.0%}")
+        described = self._gate(slo, asked, self._requests, loaded.window[1])
+        gate = json.loads(json.dumps(objective.describe_regression(slo, stored, wanted.margin, described)))
+        found = objective.judge(samples, gate, look=loaded.look, last_look=True)
+        run.emit(
+            Gated(
+                check=f"load.regression[{slo.id}]", load=NAME, look=loaded.look, last_look=True, gate=gate,
+                judgement=found.as_record(),
+            )
+        )  # fmt: skip
+        if found.outcome is Outcome.INVALID:
+            raise Unjudged(found.detail, reason=found.reason or Reason.UNDECIDED)
+        if found.outcome is Outcome.PASS:
+            return Findings()
+        blame, rule = self._blame(found.detail)
+        return Findings([found.detail, rule], found.detail, blame, found.observed, f"{wanted.margin:.0%}")
 
     def longest_silence(self) -> float:
         """Seconds with requests in flight and no byte from the target."""
@@ -176,7 +204,8 @@ class LoadNoun:
             look = self._looks(load, asked, looks)
             ended = load.stop()
             self._samples, self._client = load.samples(), dict(ended.client)
-            run.emit(loaded(run, serves, load, ended, NAME, look, served))
+            self._loaded = loaded(run, serves, load, ended, NAME, look, served)
+            run.emit(self._loaded)
         self._judge(asked, look, ended.seconds, last=True)
 
     def _looks(self, load: LoadRun, asked: Load, looks: tuple[int, ...]) -> int:
