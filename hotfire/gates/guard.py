@@ -4,8 +4,9 @@ Burn is the share of bad requests over the allowed one (SRE's burn rate). Two wi
 requests so far or the newest third of them, must FAIL by the rule of rated loads, which allows for their dependence, at a
 tenth of a look's error; the fast one, the newest tenth, must burn at twice the allowed share, so that what is over does not
 end a load. Fewer than EARLY requests may all lie in one burst near saturation, and nearly all of them must be bad. It is asked
-at fixed counts (`checkpoint`), so that looking often costs nothing that was not simulated (bench/statistics.py). A spaced load
-needs no windows: its e-value holds at every moment. Pure.
+at fixed counts (`checkpoint`), so that looking often costs nothing that was not simulated: at the limit itself 1 of 17,200
+runs was ended, and every one whose target died, within 1,200 requests of it (bench/statistics.py). A spaced load needs no
+windows: its e-value holds at every moment. Pure.
 """
 
 from __future__ import annotations
