@@ -91,8 +91,11 @@ class pods_ready:
                     self.known[uid] = now
 
 
-def times(run: Process, last_ready: float) -> Cell:
-    """From the run's own record, against the eyes outside: both in seconds, absent where there is nothing to say."""
+def times(run: Process, last_ready: float, first_write: float) -> Cell:
+    """From the run's own record, against the eyes outside: both in seconds, absent where there is nothing to say.
+
+    first_write: when the journal was first seen to ask for the way back, by the wall clock; 0 when it never did.
+    """
     failed = restoring = restored = 0.0
     for line in run.events():
         event, at = line["event"], datetime.fromisoformat(line["at"]).timestamp()
@@ -103,8 +106,8 @@ def times(run: Process, last_ready: float) -> Cell:
         if event["type"] == "proved" and event["point"] == "residue":
             restored = restored or at
     found: Cell = {}
-    if failed and restoring:
-        found["breach_to_first_write_s"] = round(restoring - failed, 3)
+    if failed and first_write > failed:
+        found["breach_to_first_write_s"] = round(first_write - failed, 3)
     if restoring and restored and last_ready > restoring:
         found["restored_beyond_ready_s"] = round(restored - last_ready, 3)
     return found

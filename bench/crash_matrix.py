@@ -75,7 +75,9 @@ def plain(place: Place, cell: str, variant: str, way: str) -> Cell:
     """A run that is left alone: how long it takes, and whether its own word is right."""
     before = str(place.tombstone().get("run", ""))
     run = Process.start(place, cell, variant, armed=way == "watchdog")
-    with pods_ready(place) as ready:
+    with pods_ready(place) as ready, watching(place) as until:
+        written = until(lambda seen: bool(seen.journal.get("asked")) or seen.state == "RESTORING", lambda: run.alive, RUN_S)
+        first_write = time.time() if written else 0.0
         code = run.wait(RUN_S)
     seconds = time.monotonic() - run.began
     found = judge(place, run, before, False, None)
@@ -88,7 +90,7 @@ def plain(place: Place, cell: str, variant: str, way: str) -> Cell:
         "exit": code,
         "seconds": round(seconds, 2),
         **found,
-        **times(run, ready()),
+        **times(run, ready(), first_write),
     }
 
 
