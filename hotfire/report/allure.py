@@ -10,6 +10,7 @@ import json
 import re
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def scan(folder: Path, redactor: Redactor) -> None:
 def _names(path: Path, redactor: Redactor) -> frozenset[str]:
     """Secrets whose values a file holds, compressed or not; read line by line, a samples file may be large."""
     found: frozenset[str] = frozenset()
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file, suppress(EOFError):  # torn by a stopped carrier
         for line in file:
             found |= redactor.names_in(line.decode("utf-8", "replace"))
     return found

@@ -1,5 +1,6 @@
 """Every report tells what the record says: from real records and real samples, sound, failed, doubtful and hostile ones."""
 
+import gzip
 import json
 import random
 import re
@@ -488,6 +489,14 @@ def test_a_secret_that_is_left_anywhere_fails_loudly_without_being_told(tmp_path
     with pytest.raises(HarnessError, match=r"carrier\.log \(hf-token/token\)") as caught:
         scan(tmp_path, Redactor({"hf-token/token": SECRET}))
     assert SECRET not in str(caught.value)
+
+
+def test_samples_of_a_carrier_that_was_stopped_are_read_as_far_as_they_go(tmp_path: Path) -> None:
+    whole = gzip.compress(f"one row\n{SECRET}\nthe last row\n".encode())
+    (tmp_path / "samples.jsonl.gz").write_bytes(whole[:-8])
+    scan(tmp_path, Redactor({"other": "another value"}))
+    with pytest.raises(HarnessError, match=r"samples\.jsonl\.gz"):
+        scan(tmp_path, Redactor({"hf-token/token": SECRET}))
 
 
 def test_every_outcome_has_an_allure_status_of_its_own() -> None:
