@@ -108,10 +108,11 @@ def run_pytest(scenario: Path, options: dict[str, str | None], image: tuple[str,
     code = int(pytest.main([*arguments, str(folder)]))
     if code == USAGE:
         return code
+    waits = options.get("phase") is not None and code in (0, 1)  # its verdict is for `settle`
     try:
         verdict = json.loads((Path(pointer.read_text()) / "verdict.json").read_text())
     except (OSError, ValueError):
-        return code if code in range(1, 7) else Verdict.INCONCLUSIVE.exit_code
+        return code if waits or code in range(1, 7) else Verdict.INCONCLUSIVE.exit_code
     finally:
         pointer.unlink(missing_ok=True)
     return int(verdict["exit_code"])
@@ -171,6 +172,44 @@ def run(
     if load_image:
         raise BadInput("--load-image: only with --provider; elsewhere nodes pull from a registry")
     raise SystemExit(run_pytest(scenario, options, image, reports))
+
+
+@main.command()
+@click.argument("scenario", type=click.Path(path_type=Path))
+@stand_options
+@click.option("--image", multiple=True, metavar="NAME=REF", help="use REF (with a digest) for the image NAME of the manifests")
+@click.option("--watchdog-image", metavar="REF", help="instead of the scenario's stand.image")
+@click.option("--reports", type=click.Path(path_type=Path), default=Path("reports"), show_default=True)
+@click.option("--wait", default="0s", show_default=True, help="how long to wait for the workload's lock")
+def arm(
+    scenario: Path,
+    kubeconfig: str | None,
+    kube_context: str | None,
+    namespace: str | None,
+    image: tuple[str, ...],
+    watchdog_image: str | None,
+    reports: Path,
+    wait: str,
+) -> None:
+    """Pipeline mode, before its deploy: arm the way back, and leave the run to its watchdog. Exit 0: deploy now."""
+    images(image)
+    options = {"kubeconfig": kubeconfig, "context": kube_context, "namespace": namespace, "wait": wait,
+               "watchdog-image": watchdog_image, "phase": "arm"}  # fmt: skip
+    raise SystemExit(run_pytest(scenario, options, image, reports))
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path, resolve_path=True))
+@click.option("--kubeconfig", type=click.Path(), help="instead of the scenario's stand.kubeconfig")
+@click.option("--context", "kube_context", help="instead of the scenario's stand.context")
+def verify(run: Path, kubeconfig: str | None, kube_context: str | None) -> None:
+    """Pipeline mode, after its deploy: ask all checks of what was deployed. RUN is the folder. Exit 0: all passed."""
+    from hotfire.plugin.pipeline import Given
+
+    given = Given.of(run)
+    options = {"kubeconfig": kubeconfig, "context": kube_context, "namespace": given.namespace,
+               "watchdog-image": given.watchdog, "phase": "verify", "run": str(run)}  # fmt: skip
+    raise SystemExit(run_pytest(Path(given.scenario), options, given.images, run.parent))
 
 
 @main.command()
@@ -254,12 +293,13 @@ def _named(namespace: str | None) -> str:
 @click.option("--record-lost", is_flag=True, help="there is no record any more: close the run as UNSAFE")
 @stand_options
 def settle(run: Path, record_lost: bool, kubeconfig: str | None, kube_context: str | None, namespace: str | None) -> None:
-    """Prove and close a run that confirmed and then died. RUN is its folder. The exit code is the verdict's."""
+    """Decide a run that waits, or prove and close one that confirmed and died. RUN is its folder. Exits as its verdict says."""
     from hotfire.kube.client import Cluster
-    from hotfire.plugin.close import settle as close
+    from hotfire.plugin.pipeline import settle as end
 
     connect = partial(Cluster.connect, kubeconfig, kube_context)
-    raise SystemExit(close(connect, run, namespace, gone=record_lost, tell=click.echo).exit_code)
+    verdict = end(connect, run, namespace, kubeconfig, kube_context, gone=record_lost, tell=click.echo)
+    raise SystemExit(verdict.exit_code)
 
 
 @main.command()

@@ -70,6 +70,7 @@ class State(StrEnum):
 
     OPEN = "OPEN"
     ARMED = "ARMED"
+    WAITING = "WAITING"  # pipeline mode, between two commands: the watchdog holds the Lease
     APPLYING = "APPLYING"
     TESTING = "TESTING"
     CONFIRMED = "CONFIRMED"

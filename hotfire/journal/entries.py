@@ -44,12 +44,14 @@ class DeleteAdded(OnObject):
     and the creation is resolved by looking it up. It is deleted by UID, and only if it carries the label.
 
     labels: those that select a workload's pods, to look for them when the workload is gone. own: a helper of the run's, which
-    goes even after CONFIRMED.
+    goes even after CONFIRMED. pipelines: not the run creates it but its pipeline, which writes no label: what has this name
+    goes, for nothing had it when the run was armed.
     """
 
     op: Literal["delete-added"] = "delete-added"
     labels: dict[str, str] = Field(default_factory=dict)
     own: bool = False
+    pipelines: bool = False
 
 
 class DeleteNamespace(Strict):

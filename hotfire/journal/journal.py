@@ -24,9 +24,10 @@ GOES_ON = ("rehearsal", "drill")  # restorations after which the run deploys aga
 
 NEXT: Mapping[State, tuple[State, ...]] = {
     State.OPEN: (State.ARMED, State.RESTORING),
-    State.ARMED: (State.APPLYING, State.RESTORING),
+    State.ARMED: (State.APPLYING, State.WAITING, State.RESTORING),
+    State.WAITING: (State.TESTING, State.RESTORING),
     State.APPLYING: (State.TESTING, State.RESTORING),
-    State.TESTING: (State.CONFIRMED, State.RESTORING),
+    State.TESTING: (State.CONFIRMED, State.WAITING, State.RESTORING),
     State.RESTORING: (State.RESTORED, State.RESTORING),  # to itself: taken from an executor that died
     State.CONFIRMED: (),
     State.RESTORED: (State.APPLYING, State.RESTORING),  # only on from a rehearsal or a drill, which may need the way back too
@@ -56,6 +57,7 @@ class Body(Strict):
     since: str = ""
     asked: Literal["", "ROLL_BACK", "HANDED_OVER"] = ""  # of the watchdog, by the run
     settle_by: str = ""  # by the API server's clock: not settled by then, the watchdog restores
+    deploy_by: str = ""  # WAITING: nothing deployed by then, the watchdog closes the run; empty once `verify` has come
     watchdog: str = ""  # the Job that restores; empty: the way back is not armed
     image: str = ""  # the watchdog's, by digest
     done: int = 0  # the n of the restorer who found nothing left to write
@@ -239,6 +241,9 @@ def next_step(body: Body) -> str:
     where = f"--namespace {body.namespace}"
     if body.state is State.CONFIRMED:
         return f"`hotfire settle reports/{body.run}` proves the new state and closes it"
+    if body.state is State.WAITING:
+        verify = f"`hotfire verify reports/{body.run}` once its pipeline has deployed, or " if body.deploy_by else ""
+        return f"{verify}`hotfire settle reports/{body.run}`"
     if body.state is State.RESTORING:
         return f"`hotfire resume {where}` goes on with its way back"
     return f"`hotfire abort {where}` restores what was there before it"

@@ -112,6 +112,12 @@ class Lease:
                 self._give_back(live)
             self.held = []
 
+    def leave(self) -> None:
+        """Stop renewing and leave the holder as it is: for an heir that is there already, or dead to whoever reads it next."""
+        self._stop.set()
+        with self._lock:
+            self.held = []
+
     def _give_back(self, live: Object) -> None:
         """What cannot be released in a few tries runs out by itself, or is another run's."""
         for _ in range(RELEASES):

@@ -37,6 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--hotfire-image", metavar="NAME=REF", action="append", default=[], help="use REF for the image NAME")
     group.addoption("--hotfire-watchdog-image", metavar="REF", help="instead of the scenario's stand.image: arms the way back")
     group.addoption("--hotfire-pointer", metavar="FILE", help="write the path of the run's folder here")
+    group.addoption("--hotfire-phase", choices=("whole", "arm", "verify"), default="whole", help="how much of a run this is")
+    group.addoption("--hotfire-run", metavar="DIR", help="verify: the folder of the run that waits")
     group.addoption("--hotfire-wait", metavar="DURATION", default="0s", help="how long to wait for the workload's lock")
 
 

@@ -1,4 +1,4 @@
-"""`hotfire settle RUN`: a run that confirmed and died before its record was closed. What serves is proven to be what was
+"""`hotfire settle RUN` for a run that confirmed and died before its record was closed. What serves is proven to be what was
 confirmed, and the record is closed with a verdict of its own checks. The record lost, nobody knows those: UNSAFE."""
 
 import time
@@ -10,7 +10,7 @@ from hotfire.errors import BadInput, HarnessError, Refused
 from hotfire.gates.decision import Ending, outcomes, verdict
 from hotfire.journal.journal import Journal, next_step
 from hotfire.kube.client import Cluster
-from hotfire.plugin.run import SHORT, secret_values
+from hotfire.plugin.secrets import SHORT, secret_values
 from hotfire.record.events import Changed, Closed, Concluded, Entry, Event, Judged, Opened, PlannedCheck, Seen, Told
 from hotfire.record.reader import read_as_far
 from hotfire.record.redactor import Redactor
@@ -40,8 +40,8 @@ def settle(cluster: Callable[[], Cluster], folder: Path, namespace: str | None, 
         raise BadInput(
             f"{folder}: no {RECORD} in it, the folder of a run is expected, or --record-lost if there is none any more"
         )
-    entries, lost = _record(folder)
-    journal = _journal(cluster, folder, namespace or (_opened(entries).namespace if entries else ""))
+    entries, lost = record_of(folder)
+    journal = journal_of(cluster, folder, namespace or (opened(entries).namespace if entries else ""))
     if journal.ended and (journal.state is not State.CONFIRMED or _closed(entries) or lost):
         reached = Verdict(journal.body.last_verdict or Verdict.INCONCLUSIVE)
         tell(f"run {journal.body.run} has ended {journal.state}, {reached}: nothing to do")
@@ -66,14 +66,14 @@ def _nobody_else() -> None:
     """The journal is a tombstone: its compare-and-swap alone tells whether a next run has begun."""
 
 
-def _record(folder: Path) -> tuple[list[Entry], str]:
+def record_of(folder: Path) -> tuple[list[Entry], str]:
     """What holds of it, and why it cannot be gone on with; a torn last line was never written."""
     if not (folder / RECORD).is_file():
         return [], f"no {folder / RECORD}"
     entries, broken = read_as_far(folder / RECORD)
     if broken is not None and not broken.torn:
         return entries, f"line {broken.line}: {broken.why}"
-    if not entries or _opened(entries).run != folder.name:
+    if not entries or opened(entries).run != folder.name:
         return [], "it is of another run"
     return entries, ""
 
@@ -85,7 +85,7 @@ def _unfit(entries: list[Entry], confirmed: str) -> str:
     return "" if confirmed in {one.hash for one in entries} else "it does not hold what was confirmed"
 
 
-def _opened(entries: list[Entry]) -> Opened:
+def opened(entries: list[Entry]) -> Opened:
     """Raises BadInput for a file that begins like no record."""
     first = entries[0].event
     if not isinstance(first, Opened):
@@ -97,7 +97,7 @@ def _closed(entries: list[Entry]) -> bool:
     return bool(entries) and isinstance(entries[-1].event, Closed)
 
 
-def _journal(cluster: Callable[[], Cluster], folder: Path, namespace: str) -> Journal:
+def journal_of(cluster: Callable[[], Cluster], folder: Path, namespace: str) -> Journal:
     if not namespace:
         raise BadInput(f"{folder}: no record says where this run went: --namespace is expected")
     found, unknown = known(cluster(), namespace)
@@ -128,7 +128,7 @@ class _Close:
                             asked=lambda: moved(self.journal))  # fmt: skip
         ending = settling.prove_confirmed()
         proving = max(0.0, time.monotonic() - began - body.soak_s)
-        self._judge(ending, proving if ending.restored_s is None else ending.restored_s)
+        answer(self.recorder, ending, proving if ending.restored_s is None else ending.restored_s, body.within_s)
         reached, because = verdict(self.recorder.entries, Ending.of(self.recorder.entries, closing=True))
         emit(Concluded(verdict=reached, because=because))
         try:
@@ -140,25 +140,27 @@ class _Close:
         emit(Closed())
         return write_all(self.folder, self.redactor).verdict
 
-    def _judge(self, ending: Settlement, seconds: float) -> None:
-        """The checks that are asked after the decision, as far as nobody has asked them yet."""
-        proven = [point for point, one in ending.proofs.items() if one.result is Proof.PROVEN]
-        late, within = seconds > self.journal.body.within_s, self.journal.body.within_s
-        answers = {
-            "settle.restored": ("proof-point", len(proven) or len(ending.unproven), proven, "; ".join(ending.unproven)),
-            "settle.within": ("time", 1, seconds, f"{seconds:.1f} s, {within:g} s are allowed" if late else ""),
-        }
-        silent = [one.planned for one in outcomes(self.recorder.entries).values() if one.reason is Reason.SILENT]
-        for planned in [one for one in silent if one.id in answers]:
-            self._answer(planned, *answers[planned.id])
 
-    def _answer(self, planned: PlannedCheck, noun: str, count: int, seen: object, wrong: str) -> None:
-        self.recorder.emit(Seen(check=planned.key, noun=noun, count=count, observed=seen))
-        if wrong:
-            failed = {"outcome": Outcome.FAIL, "reason": Reason.BREACH, "blame": planned.blames, "message": wrong}
-            self.recorder.emit(Judged.model_validate({"check": planned.key, **failed}))
-        else:
-            self.recorder.emit(Judged(check=planned.key, outcome=Outcome.PASS))
+def answer(recorder: Recorder, ending: Settlement, seconds: float, within_s: float) -> None:
+    """The checks that are asked after the decision, as far as nobody has asked them yet. seconds: to the proven end."""
+    proven = [point for point, one in ending.proofs.items() if one.result is Proof.PROVEN]
+    late = seconds > within_s
+    answers = {
+        "settle.restored": ("proof-point", len(proven) or len(ending.unproven), proven, "; ".join(ending.unproven)),
+        "settle.within": ("time", 1, seconds, f"{seconds:.1f} s, {within_s:g} s are allowed" if late else ""),
+    }
+    silent = [one.planned for one in outcomes(recorder.entries).values() if one.reason is Reason.SILENT]
+    for planned in [one for one in silent if one.id in answers]:
+        _answer(recorder, planned, *answers[planned.id])
+
+
+def _answer(recorder: Recorder, planned: PlannedCheck, noun: str, count: int, seen: object, wrong: str) -> None:
+    recorder.emit(Seen(check=planned.key, noun=noun, count=count, observed=seen))
+    if wrong:
+        failed = {"outcome": Outcome.FAIL, "reason": Reason.BREACH, "blame": planned.blames, "message": wrong}
+        recorder.emit(Judged.model_validate({"check": planned.key, **failed}))
+    else:
+        recorder.emit(Judged(check=planned.key, outcome=Outcome.PASS))
 
 
 def _redactor(journal: Journal) -> Redactor:

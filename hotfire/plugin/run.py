@@ -1,11 +1,10 @@
 """One run from `open` to `closed`: what the session and the nouns hold on to. It carries out, it judges nothing itself."""
 
-import base64
 import json
 import secrets
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -16,10 +15,24 @@ from hotfire.errors import BadInput, Breach, HarnessError, HotfireError, Refused
 from hotfire.gates.certified import objections
 from hotfire.gates.decision import Ending, decide, verdict
 from hotfire.kube.bundle import collect
-from hotfire.kube.client import ApiError, Cluster, Object, Ref
+from hotfire.kube.client import ApiError, Cluster, Object
 from hotfire.kube.wait import interrupted, shielded
 from hotfire.own_checks import checks_of
-from hotfire.record.events import Closed, Concluded, Decided, Event, GoesOn, Judged, Opened, Planned, Signalled, Stage, Told
+from hotfire.plugin.secrets import copied, learn, secret_values, secrets_in
+from hotfire.record.events import (
+    Closed,
+    Concluded,
+    Decided,
+    Entry,
+    Event,
+    GoesOn,
+    Judged,
+    Opened,
+    Planned,
+    Signalled,
+    Stage,
+    Told,
+)
 from hotfire.record.redactor import Redactor
 from hotfire.record.writer import Recorder
 from hotfire.report import live, write_all
@@ -34,15 +47,13 @@ from hotfire.scenario.digest import candidate_digest
 from hotfire.scenario.images import DIGEST, with_images
 from hotfire.scenario.lint import lint
 from hotfire.scenario.loader import load
-from hotfire.scenario.model import Located, PullSecret, Serves
+from hotfire.scenario.model import Located, Serves
 from hotfire.scenario.units import duration_of
 from hotfire.stand.kubeconfig import UserStand, resolve
 from hotfire.words import Decision, Gate, Mode, Outcome, Verdict
 
 Tell = Callable[[str], None]
 ALLURE = "allure-results"
-DOCKER = ".dockerconfigjson"  # the key of a pull secret
-SHORT = 8  # characters: a shorter value of a key that nobody named is no secret worth a search
 NOT_SOUND = (Outcome.FAIL, Outcome.INVALID)
 NAME = 40  # characters of the scenario's name in a run id, which must be a label's value
 
@@ -72,8 +83,11 @@ def with_watchdog(located: Located, image: str) -> Located:
 
 
 def unarmed(located: Located) -> list[str]:
-    """Where users are served, nothing is changed before the way back is armed in the cluster."""
+    """Where users are served, nothing is changed before the way back is armed in the cluster; by a pipeline nowhere."""
     scenario = located.scenario
+    if scenario.by_pipeline and not scenario.stand.image:
+        said = "`rollout: {by: pipeline}` needs the watchdog, which holds the Lease meanwhile: `image:` or --watchdog-image REF"
+        return [f"{located.where('stand')}: {said}"]
     if scenario.mode is not Mode.PROMOTE or scenario.users == "none" or scenario.stand.image:
         return []
     return [
@@ -113,12 +127,7 @@ class Run:
         if lines := unarmed(located):
             raise BadInput(*lines)
         wait_s = duration_of("--wait", wait)
-        user = resolve(kubeconfig or _beside(located, stand.kubeconfig), context or stand.context, stand.namespace,
-                       create=stand.create)  # fmt: skip
-        _permitted(user, located)
-        reach.check(user.cluster, located, stand.namespace)
-        redactor = Redactor()
-        learn(user.cluster, located, redactor)
+        user, redactor = reached(located, kubeconfig, context)
         name = f"{scenario.name[:NAME].rstrip('-')}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         if lines := watchdog_refused(user.cluster, located, stand.namespace, name):
             raise BadInput(*(f"{located.where('stand')}: {line}" for line in lines))
@@ -134,11 +143,19 @@ class Run:
         run._begin(user, digest)
         return run
 
+    def go_on(self, entries: Sequence[Entry], rollout: Rollout) -> None:
+        """With the record that another process of this run began."""
+        self._rollout = rollout
+        self._record(entries)
+
+    def _record(self, after: Sequence[Entry] = ()) -> None:
+        self._recorder = Recorder(self.folder / "record.jsonl", self.redactor, after=after)
+        self._recorder.listen(lambda entry: [self._tell(line) for line in live.lines(entry.event)])
+
     def _begin(self, user: UserStand, digest: str) -> None:
         scenario, cluster = self.scenario, user.cluster
         baseline = "absent" if user.found is None and scenario.stand.create else take(cluster, self.located, self.namespace)
-        self._recorder = Recorder(self.folder / "record.jsonl", self.redactor)
-        self._recorder.listen(lambda entry: [self._tell(line) for line in live.lines(entry.event)])
+        self._record()
         self.emit(
             Opened(
                 run=self.name, scenario=scenario.name, about=scenario.about, mode=scenario.mode,
@@ -208,15 +225,14 @@ class Run:
             self.emit(Told(line=f"the record could not be anchored: {error}"))
 
     def arm(self) -> None:
-        """Store the way back in the cluster, then open the run's own way to the candidate."""
+        """Store the way back in the cluster."""
         if self.scenario.stand.create:
             self.rollout.create_namespace()
         self.rollout.arm(can_ask=self._baseline_answers())
-        self._way_in()
 
-    def _way_in(self) -> None:
+    def way_in(self) -> None:
         """What the run adds beside the candidate's objects: copied Secrets, its own way to each API."""
-        for secret in _copied(self.cluster, self.located):
+        for secret in copied(self.cluster, self.located):
             self.rollout.add(secret)
         for serves in self.scenario.candidate.serves:
             if self.scenario.reach.via == "nodeport":
@@ -247,7 +263,7 @@ class Run:
         """After a way back that was proven: what the run adds, and the candidate, once more."""
         self.rollout.rearm()
         self._reach.clear()
-        self._way_in()
+        self.way_in()
         self.deploy()
 
     def url(self, serves: Serves) -> str:
@@ -274,7 +290,7 @@ class Run:
         if auth is None:
             return None
         name, _, key = auth.secret.partition("/")
-        return secret_values(self.cluster, _secrets_in(self.located), name).get(key)
+        return secret_values(self.cluster, secrets_in(self.located), name).get(key)
 
     def client(self, serves: Serves) -> RuntimeClient:
         """Asks one API as its users do."""
@@ -369,6 +385,17 @@ class Run:
 # -- what `open` looks at ---------------------------------------------------------------------------------------------
 
 
+def reached(located: Located, kubeconfig: str | None, context: str | None) -> tuple[UserStand, Redactor]:
+    """The cluster, in reach and with every right, and the Secrets of the scenario. Raises BadInput."""
+    stand, redactor = located.scenario.stand, Redactor()
+    user = resolve(kubeconfig or _beside(located, stand.kubeconfig), context or stand.context, stand.namespace,
+                   create=stand.create)  # fmt: skip
+    _permitted(user, located)
+    reach.check(user.cluster, located, stand.namespace)
+    learn(user.cluster, located, redactor)
+    return user, redactor
+
+
 def certified(located: Located, digest: str) -> None:
     """Raises BadInput when a promote relies on a certificate that does not hold for it."""
     scenario = located.scenario
@@ -401,72 +428,6 @@ def _age(certificate: Mapping[str, Any]) -> float | None:
         return (datetime.now(UTC) - datetime.fromisoformat(str(certificate.get("ended")))).total_seconds()
     except (ValueError, TypeError):
         return None
-
-
-def learn(cluster: Cluster, located: Located, redactor: Redactor) -> None:
-    """Teach the redactor every value that must never be written. Raises BadInput for a Secret or a key that is missing."""
-    scenario, namespace = located.scenario, _secrets_in(located)
-    wrong = []
-    for index, item in enumerate(scenario.secrets):
-        name, key = (item.pull, DOCKER) if isinstance(item, PullSecret) else (item.name, item.key)
-        values = _written(located, name) or secret_values(cluster, namespace, name)
-        if key not in values:
-            seen = f"has no key {key}" if values else "is not there"
-            wrong.append(
-                f"{located.where('secrets', index)}: Secret {name} in {namespace} {seen}, a Secret with it is expected"
-            )
-        for known, value in values.items():
-            if known == key or len(value.strip()) >= SHORT:
-                redactor.add(f"{name}/{known}", value)
-    if scenario.reach.auth is not None:
-        name, _, key = scenario.reach.auth.secret.partition("/")
-        values = _written(located, name) or secret_values(cluster, namespace, name)
-        if key not in values:
-            where = located.where("reach", "auth", "secret")
-            wrong.append(f"{where}: Secret {name} in {namespace} has no key {key}, the key that requests carry is expected")
-        else:
-            redactor.add(f"{name}/{key}", values[key])
-    if wrong:
-        raise BadInput(*wrong)
-
-
-def secret_values(cluster: Cluster, namespace: str, name: str) -> dict[str, str]:
-    """Key -> value of a Secret, decoded; empty when there is none."""
-    live = cluster.find(Ref("v1", "Secret", namespace, name))
-    data: Mapping[str, str] = (live or {}).get("data") or {}
-    return {key: base64.b64decode(value).decode("utf-8", "replace") for key, value in data.items()}
-
-
-def _written(located: Located, name: str) -> dict[str, str]:
-    """The values of a Secret that the manifests bring themselves."""
-    for obj in located.objects:
-        found: Any = obj
-        if (found["kind"], found["metadata"]["name"]) == ("Secret", name):
-            data = {key: base64.b64decode(value).decode("utf-8", "replace") for key, value in (found.get("data") or {}).items()}
-            return data | dict(found.get("stringData") or {})
-    return {}
-
-
-def _copied(cluster: Cluster, located: Located) -> list[Object]:
-    """The Secrets that a namespace of the run's own gets from `secrets_from`."""
-    scenario = located.scenario
-    if not scenario.stand.secrets_from:
-        return []
-    names = dict.fromkeys([*scenario.pulls, *(item.name for item in scenario.injected)])
-    if scenario.reach.auth is not None:
-        names |= {scenario.reach.auth.secret.partition("/")[0]: None}
-    made = []
-    for name in names:
-        if not _written(located, name):
-            live = cluster.get(Ref("v1", "Secret", scenario.stand.secrets_from, name))
-            meta = {"name": name, "namespace": scenario.stand.namespace}
-            made.append({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": live["type"], "data": live["data"]})
-    return made
-
-
-def _secrets_in(located: Located) -> str:
-    stand = located.scenario.stand
-    return stand.secrets_from or stand.namespace
 
 
 def _permitted(user: UserStand, located: Located) -> None:

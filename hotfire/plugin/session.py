@@ -14,6 +14,7 @@ from hotfire.check import ATTRIBUTE, FIXTURE, CheckSpec, Findings, Running, para
 from hotfire.errors import BadInput, Breach, HarnessError, Interrupted, Refused, Unjudged
 from hotfire.kube.wait import interrupt, interrupted
 from hotfire.plugin import fixtures
+from hotfire.plugin.pipeline import Given, Phase, go_on, passes, wait
 from hotfire.plugin.run import ALLURE, Run, located
 from hotfire.record.events import Judged, PlannedCheck
 from hotfire.scenario.loader import load
@@ -43,6 +44,7 @@ class Certification:
         self.blocked_by = ""
         self.asked: dict[str, PlannedCheck] = {}
         self._signals: dict[int, Any] = {}
+        self.phase = Phase(config.getoption("--hotfire-phase"))
         path, namespace = Path(config.getoption("--hotfire-scenario")), config.getoption("--hotfire-namespace")
         try:
             if config.option.collectonly:  # a look at the checks needs no images
@@ -50,6 +52,9 @@ class Certification:
             else:
                 images, watchdog = config.getoption("--hotfire-image"), config.getoption("--hotfire-watchdog-image")
                 self.located = located(path, namespace, images, watchdog)
+                self.given = Given(scenario=str(path.resolve()), namespace=namespace, images=tuple(images), watchdog=watchdog)
+                if lines := self.phase.fits(self.located):
+                    raise BadInput(*lines)
         except BadInput as bad:
             raise pytest.UsageError(*bad.lines) from None
         config.args += map(str, self.located.checks)
@@ -60,14 +65,7 @@ class Certification:
         if self.config.option.collectonly:
             return
         try:
-            self.run = Run.open(
-                self.located,
-                kubeconfig=self.config.getoption("--hotfire-kubeconfig"),
-                context=self.config.getoption("--hotfire-context"),
-                reports=Path(self.config.getoption("--hotfire-reports")),
-                wait=self.config.getoption("--hotfire-wait"),
-                tell=_terminal_line(),
-            )
+            self.run = self._open()
         except BadInput as bad:
             raise pytest.UsageError(*bad.lines) from None
         except Refused as refused:
@@ -81,6 +79,14 @@ class Certification:
         self.config.pluginmanager.register(fixtures, "hotfire-nouns")
         for number in (signal.SIGINT, signal.SIGTERM):
             self._signals[number] = signal.signal(number, self._interrupted)
+
+    def _open(self) -> Run:
+        option, tell = self.config.getoption, _terminal_line()
+        kubeconfig, context = option("--hotfire-kubeconfig"), option("--hotfire-context")
+        if self.phase is Phase.VERIFY:
+            return go_on(self.located, Path(option("--hotfire-run")), kubeconfig, context, settles=False, tell=tell)
+        reports, waits = Path(option("--hotfire-reports")), option("--hotfire-wait")
+        return Run.open(self.located, kubeconfig=kubeconfig, context=context, reports=reports, wait=waits, tell=tell)
 
     def _interrupted(self, number: int, frame: object) -> None:
         """Only words are set here; whoever waits sees them within 250 ms."""
@@ -119,7 +125,7 @@ class Certification:
                 raise pytest.UsageError(f"{item.nodeid}: the check {key} was not planned")
             item.stash[KEY], item.stash[SPEC] = key, spec
             order = next(iter(callspec.indices.values())) if spec.per == "faults" and callspec else 0
-            if self.asked[key].asked:
+            if self.asked[key].asked and self.phase.asks(spec.suite):
                 kept.append(((spec.suite == SETTLE, spec.suite, order, position), item))
             else:
                 dropped.append(item)
@@ -247,11 +253,17 @@ class Certification:
             return
         if self.suite:
             self.run.stage(self.suite, "ended")
-        shutil.copytree(self.config.option.allure_report_dir, self.run.folder / ALLURE)
-        verdict = self.run.finish()
+        shutil.copytree(self.config.option.allure_report_dir, self.run.folder / ALLURE, dirs_exist_ok=True)
+        session.exitstatus = self._finish(self.run)
         for number, handler in self._signals.items():
             signal.signal(number, handler)
-        session.exitstatus = verdict.exit_code
+
+    def _finish(self, run: Run) -> int:
+        """The exit code: the verdict's, or of a run that waits whether its pipeline may go on."""
+        left = self.phase is not Phase.WHOLE and not interrupted() and not (self.phase is Phase.ARM and self.blocked_by)
+        if left and wait(run, self.phase, self.given):
+            return 0 if self.phase is Phase.ARM or passes(run) else pytest.ExitCode.TESTS_FAILED
+        return run.finish().exit_code
 
     def _opened(self) -> Run:
         if self.run is None:

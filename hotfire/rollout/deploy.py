@@ -16,6 +16,7 @@ from hotfire.kube.client import Cluster, Conflict, Invalid, Object, Ref, Unreach
 from hotfire.record.events import Deployed
 from hotfire.rollout.closure import CLAIM, WORKLOADS, autoscaled, referred
 from hotfire.rollout.may_differ import ANNOTATIONS, comparable, differences
+from hotfire.rollout.owner import BOOKKEEPING
 from hotfire.rollout.probes import RUN_LABEL
 from hotfire.words import Blame
 
@@ -100,10 +101,15 @@ class Deploy:
         journal: Journal,
         anchor: Object,
         guard: Callable[[], None],
+        by_pipeline: bool = False,
     ) -> None:
-        """objects: as `closure.written` gives them; guard: raises LeaseLost when the run may no longer write."""
+        """objects: as `closure.written` gives them; guard: raises LeaseLost when the run may no longer write.
+
+        by_pipeline: another deploys them, and leaves its bookkeeping on them; `apply` is not for it.
+        """
         self.cluster, self.objects, self.before = cluster, objects, before
         self.journal, self.anchor, self.guard = journal, anchor, guard
+        self.by_pipeline = by_pipeline
         self.sent: dict[Ref, Object] = {}
 
     def apply(self) -> Deployed:
@@ -112,7 +118,7 @@ class Deploy:
         Raises Breach when the server refuses an object (the candidate's blame), and when somebody changed one since the
         snapshot (the platform's): what is not in the snapshot could not be put back.
         """
-        self.journal.record(*self._undo())
+        self.journal.record(*self.undo())
         return Deployed(objects=tuple(self._write(obj) for obj in self.objects))
 
     def add(self, obj: Object) -> Object:
@@ -121,7 +127,8 @@ class Deploy:
         self.guard()
         return self.cluster.create(owned(obj, self.anchor))
 
-    def _undo(self) -> Iterator[Entry]:
+    def undo(self) -> Iterator[Entry]:
+        """What undoes a deploy of these objects, to be durable before it."""
         for obj in self.objects:
             ref = Ref.of(obj)
             if (old := self.before[ref]) is not None:
@@ -129,7 +136,7 @@ class Deploy:
                     yield PutBack.of(ref, uid=old["metadata"]["uid"])
             else:
                 labels = (obj["spec"]["selector"].get("matchLabels") or {}) if ref.kind in WORKLOADS else {}
-                yield DeleteAdded.of(ref, labels=labels)
+                yield DeleteAdded.of(ref, labels=labels, pipelines=self.by_pipeline)
         edited = {ref for obj in self.objects if self._edits(obj) for ref in [Ref.of(obj)]}
         for ref, old in self.before.items():
             if old is not None and ref.kind in WORKLOADS and edited & set(referred(old, ref.namespace)):
@@ -225,13 +232,16 @@ class Deploy:
 
     def _metadata(self, obj: Object, live: Object) -> list[str]:
         """Labels exactly, but for the run's; annotations exactly, but for those carried over or a controller's."""
-        labels = {key: value for key, value in (live["metadata"].get("labels") or {}).items() if key != RUN_LABEL}
-        lines = differences(obj["metadata"].get("labels") or {}, labels, "metadata.labels")
+        said = obj["metadata"].get("labels") or {}
+        theirs = BOOKKEEPING if self.by_pipeline else frozenset()
+        has = live["metadata"].get("labels") or {}
+        labels = {key: value for key, value in has.items() if key in said or key not in (RUN_LABEL, *theirs)}
+        lines = differences(said, labels, "metadata.labels")
         asked = obj["metadata"].get("annotations") or {}
         before = self.before.get(Ref.of(obj))
         carried = foreign_annotations(obj, before) if before else []
         has = live["metadata"].get("annotations") or {}
-        mine = {key: value for key, value in has.items() if key in asked or key not in (*carried, *ANNOTATIONS)}
+        mine = {key: value for key, value in has.items() if key in asked or key not in (*carried, *ANNOTATIONS, *theirs)}
         return lines + ([] if obj["kind"] == CLAIM else differences(asked, mine, "metadata.annotations"))
 
     def _body(self, obj: Object, live: Object) -> list[str]:

@@ -20,6 +20,15 @@ MANAGERS = {
     "kustomize-controller": "Flux",
     "helm-controller": "Flux",
 }
+BOOKKEEPING = {  # labels and annotations that tools write on what they deploy, and that no manifest holds
+    *LABELS,
+    *ANNOTATIONS,
+    "app.kubernetes.io/managed-by",
+    "helm.toolkit.fluxcd.io/namespace",
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "kustomize.toolkit.fluxcd.io/namespace",
+    "meta.helm.sh/release-namespace",
+}
 
 
 def owner_of(obj: Object) -> str:

@@ -18,7 +18,7 @@ from hotfire.kube.wait import pause
 from hotfire.rollout.closure import WORKLOADS, autoscaled
 from hotfire.rollout.may_differ import comparable, differences, owners
 from hotfire.rollout.population import Population, endpoints
-from hotfire.rollout.restore import Restore, anchor_ref, is_ours, pods_left, swept
+from hotfire.rollout.restore import Restore, anchor_ref, is_ours, pods_left, swept, was_added
 from hotfire.rollout.snapshot import images_of, running, template_hash
 from hotfire.words import Grade, Proof
 
@@ -153,7 +153,7 @@ def landed(scene: Scene) -> Finding:
             wrong += [f"{ref}: {line}" for line in lines]
     for entry in scene.added:
         live = cluster.find(entry.ref)
-        if live is not None and live["metadata"].get("labels", {}).get("hotfire.dev/run") == scene.journal.body.run:
+        if live is not None and was_added(live, entry, scene.journal.body.run):
             wrong.append(f"{entry.ref}, which the run added, is still there{', ' * terminating(live)}{leaving(live)}")
     said = f"{len(scene.workloads)} workloads at their observed generation, {len(scene.added)} added objects gone"
     return unproven("; ".join(wrong)) if wrong else proven(said)

@@ -68,14 +68,14 @@ class Restore:
         nothing of it scales, fences or holds devices; then configuration comes back before the pods that read it.
         """
         self.writes, self.waiting = [], []
-        added = list(dict.fromkeys(entry.ref for entry in self.journal.of_type(DeleteAdded)))
-        for ref in [ref for ref in added if ref.kind not in CONFIG]:
-            self._delete_added(ref)
+        added = {entry.ref: entry for entry in self.journal.of_type(DeleteAdded)}
+        for entry in [entry for ref, entry in added.items() if ref.kind not in CONFIG]:
+            self._delete_added(entry)
         for obj in sorted(self.stored.objects, key=lambda obj: rank(obj["kind"])):
             if obj["kind"] != "PersistentVolumeClaim":
                 self._put_back(obj)
-        for ref in [ref for ref in added if ref.kind in CONFIG and ref.kind != "PersistentVolumeClaim"]:
-            self._delete_added(ref)
+        for entry in [entry for ref, entry in added.items() if ref.kind in CONFIG and ref.kind != "PersistentVolumeClaim"]:
+            self._delete_added(entry)
         self._replace_pods()
         self._unstick()
         for obj in swept(self.journal):
@@ -147,10 +147,9 @@ class Restore:
 
     # -- what was added -------------------------------------------------------------------------------------------
 
-    def _delete_added(self, ref: Ref) -> None:
-        """Only what carries the run's label: a name alone may be somebody else's by now."""
-        live = self.cluster.find(ref)
-        if live is not None and (live["metadata"].get("labels") or {}).get(RUN_LABEL) == self.journal.body.run:
+    def _delete_added(self, entry: DeleteAdded) -> None:
+        live = self.cluster.find(entry.ref)
+        if live is not None and was_added(live, entry, self.journal.body.run):
             self._delete(live)
 
     def _delete(self, live: Object) -> None:
@@ -235,6 +234,11 @@ def _owned_as_before(obj: Object, live: Object) -> Object:
     kept = [entry for entry in live["metadata"].get("managedFields") or () if entry.get("subresource") == "status"]
     back = [entry for entry in obj["metadata"].get("managedFields") or () if entry.get("subresource") != "status"]
     return {**live, "metadata": {**live["metadata"], "managedFields": back + kept}}
+
+
+def was_added(live: Object, entry: DeleteAdded, run: str) -> bool:
+    """Only what carries the run's label: a name alone may be somebody else's by now. A pipeline writes none."""
+    return entry.pipelines or (live["metadata"].get("labels") or {}).get(RUN_LABEL) == run
 
 
 def is_ours(namespace: Object, entry: DeleteNamespace, run: str) -> bool:

@@ -9,14 +9,14 @@ ending = rollout.settle(decision, why, head, probe=old, new_probe=new)
 rollout.close(verdict)                 # tombstone, Lease free
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 from hotfire.errors import BadInput, HarnessError, Unjudged
-from hotfire.journal.entries import Asked, DeleteNamespace, FaultBegun, FaultEnded
+from hotfire.journal.entries import Asked, DeleteNamespace, Entry, FaultBegun, FaultEnded
 from hotfire.journal.journal import Body, Journal, name_for
 from hotfire.journal.lease import Lease
-from hotfire.journal.store import keep
+from hotfire.journal.store import fetch, keep
 from hotfire.kube.client import ApiError, Cluster, Forbidden, Invalid, Object, Ref
 from hotfire.kube.wait import shielded
 from hotfire.record.events import Anchored, Armed, Changed, Deployed, Event, GoesOn
@@ -26,10 +26,11 @@ from hotfire.rollout.closure import CLAIM, WORKLOADS, written
 from hotfire.rollout.deploy import Deploy
 from hotfire.rollout.probes import RUN_LABEL
 from hotfire.rollout.proof import applicable
-from hotfire.rollout.restore import anchor_name
+from hotfire.rollout.restore import anchor_name, anchor_ref
 from hotfire.rollout.settle import Ending, Executor, InProcess, Probe, Settling
 from hotfire.rollout.snapshot import Snapshot, take
 from hotfire.rollout.takeover import make_way
+from hotfire.rollout.waiting import hand_over, take_back
 from hotfire.scenario.images import containers
 from hotfire.scenario.lint import most_s
 from hotfire.scenario.model import Located, Scenario
@@ -104,13 +105,16 @@ class Rollout:
         )  # fmt: skip
         self.emit(snapshot.event())
         self.anchor = anchor = self._make_anchor()
-        self._deploy = Deploy(
-            self.cluster, written(self.located, self.namespace), snapshot.before, self.journal, anchor, self.lease.guard
-        )
+        self._deploy = self._over(snapshot.before, anchor)
         if (image := self.located.scenario.stand.image) is not None:
             self._watch(image)
         self._move(State.ARMED, "the way back is stored in the cluster" + (f", {self.way_back} holds it" if image else ""))
         return snapshot
+
+    def _over(self, before: Mapping[Ref, Object | None], anchor: Object) -> Deploy:
+        objects = written(self.located, self.namespace)
+        by_pipeline = self.located.scenario.by_pipeline
+        return Deploy(self.cluster, objects, before, self.journal, anchor, self.lease.guard, by_pipeline)
 
     def rearm(self) -> None:
         """After a rehearsal or a drill: the way back still lies in the cluster, what a deploy belongs to is made again."""
@@ -160,6 +164,36 @@ class Rollout:
         """One write: the watchdog restores from now on, whatever becomes of this process. Nothing for an unarmed run."""
         if self.armed and not self.journal.body.asked and not self.journal.final:
             ask(self.journal, "HANDED_OVER", why)
+
+    # -- in pipeline mode -----------------------------------------------------------------------------------------
+
+    def wait(self, why: str) -> None:
+        """ARMED or TESTING -> WAITING, the Leases with the watchdog; the first time with what undoes the pipeline's deploy."""
+        entries: tuple[Entry, ...] = ()
+        more: dict[str, object] = {}
+        if self.journal.state is State.ARMED:
+            until = self.cluster.server_time() + timedelta(seconds=self.located.scenario.rollout.deploy_by)
+            entries, more = tuple(self._armed().undo()), {"deploy_by": until.isoformat()}
+        hand_over(self.journal, self.lease, why, entries, **more)
+        self.emit(Changed(state=State.WAITING, by=self.journal.body.run, why=why))
+
+    @classmethod
+    def go_on(cls, journal: Journal, located: Located, emit: Callable[[Event], None], why: str, **more: object) -> "Rollout":
+        """WAITING -> TESTING, in another process; emits nothing. more: changes of the journal in the same write.
+
+        Raises Refused for a run that does not wait.
+        """
+        lease = take_back(journal, why, **more)
+        try:
+            rollout = cls(located, journal.body.namespace, journal, lease, emit)
+            stored = fetch(journal)
+            rollout.anchor = anchor = journal.cluster.get(anchor_ref(journal))
+            before: dict[Ref, Object | None] = {Ref.of(obj): obj for obj in stored.objects} | dict.fromkeys(stored.absent)
+            rollout._deploy, rollout.executor = rollout._over(before, anchor), ByWatchdog(journal.body.run)
+        except BaseException:
+            lease.leave()
+            raise
+        return rollout
 
     # -- the change -----------------------------------------------------------------------------------------------
 
@@ -283,10 +317,10 @@ def home_of(located: Located) -> str:
 
 
 def settle_by_s(scenario: Scenario) -> float:
-    """Seconds from arming after which an unsettled run is restored: as declared, or twice all bounds."""
+    """Seconds from arming after which an unsettled run is restored: as declared, or twice all bounds after the pipeline's."""
     rollback = scenario.rollback
     within = most_s(scenario) + (scenario.scheduling.within if scenario.scheduling else 0) + rollback.within
-    return rollback.settle_by or max(600.0, 2 * within)
+    return rollback.settle_by or max(600.0, 2 * within) + scenario.by_pipeline * scenario.rollout.deploy_by
 
 
 def occupied(cluster: Cluster, located: Located, namespace: str) -> Sequence[str]:

@@ -26,6 +26,7 @@ from hotfire.rollout.fence import fence
 from hotfire.rollout.proof import Finding, Scene
 from hotfire.rollout.release import release
 from hotfire.rollout.restore import Restore
+from hotfire.rollout.waiting import undeployed
 from hotfire.words import Decision, Mode, Proof, State, Verdict
 
 Emit = Callable[[Event], object]
@@ -306,6 +307,7 @@ class Settling:
         """Like `_move`, through an API server that is away. A swap whose answer was lost is looked up before the next try."""
         if self.journal.state is to and to.final:
             return
+        more = {**undeployed(self.journal), **more} if to is State.RESTORING else more
         tried = False
 
         def once() -> None:

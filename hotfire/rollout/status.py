@@ -33,6 +33,8 @@ def _line(journal: Journal) -> str:
 def _next(journal: Journal) -> str:
     """By the time of the last renewal: good enough to tell people, whoever acts reads the Lease for 4T/3 first."""
     body, home = journal.body, journal.ref.namespace
+    if body.state is State.WAITING:
+        return next_step(body)
     held = [live for ref in refs_of(home, body.workloads, body.namespace) if (live := journal.cluster.find(ref))]
     watch = journal.cluster.find(lease_ref(home, journal.ref.name)) if body.watchdog else None
     now = journal.cluster.server_time()

@@ -110,6 +110,8 @@ def _alive(journal: Journal, leases: Sight, watchdog: Sight) -> str:
             f"{_names(journal)} in {body.namespace} is being restored by the watchdog {who} for run {body.run} since "
             f"{body.since}: wait for it (--wait 15m)"
         )
+    if journal.state is State.WAITING:
+        return f"run {body.run} waits for the pipeline of {_names(journal)} in {body.namespace}: {next_step(body)}"
     ref, live = next((ref, live) for ref, live in leases.live.items() if live and live["spec"].get("holderIdentity"))
     return busy(ref, _names(journal), live)
 

@@ -1,8 +1,9 @@
 """The watchdog: the Job that restores when a run asks it to, or can no longer ask. `python -m hotfire.rollout.watchdog`
 
 It never decides. It restores (1) when the journal says that the run asks for it, (2) when the run's Lease was read unchanged
-for 4T/3, (3) when `settle_by` has passed. After CONFIRMED it only cleans up for a run that is dead. While the run lives it
-writes and the run is the witness that proves; for a dead run it proves itself and writes the tombstone.
+for 4T/3, (3) when `settle_by` has passed. While the run is WAITING for its pipeline the watchdog holds that Lease itself, and
+closes the run once `deploy_by` has passed and nobody has deployed. After CONFIRMED it only cleans up for a run that is dead.
+While the run lives it writes and the run is the witness that proves; for a dead run it proves itself and writes the tombstone.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from hotfire.kube.client import ApiError, Cluster, NotFound, Ref
 from hotfire.kube.wait import interrupt, pause
 from hotfire.rollout.restore import Restore
 from hotfire.rollout.settle import InProcess, finish
+from hotfire.rollout.waiting import as_before, undeployed
 from hotfire.words import State
 
 Tell = Callable[[str], None]
@@ -43,6 +45,8 @@ class Watchdog:
         self.run, self.length_s = body.run, body.lease_s
         self.sight = Sight(self.cluster, refs_of(journal.ref.namespace, body.workloads, body.namespace), body.lease_s)
         self.settle_by = _deadline(self.cluster, body.settle_by)
+        self.held: Lease | None = None  # the run's Leases, while it is WAITING
+        self.deploy_by = float("inf")
 
     def watch(self) -> None:
         """Return when the run has ended, or is no longer there. Raises LeaseLost when another watchdog took over."""
@@ -75,6 +79,9 @@ class Watchdog:
             return True
         if self.journal.ended:
             return False  # it frees its Lease and removes this watchdog
+        if body.state is State.WAITING:
+            return self._wait()
+        self._let_go()
         if dead:
             return self._end_for(f"the Lease of run {self.run} ran out")
         if self.journal.final:
@@ -97,11 +104,37 @@ class Watchdog:
             return True
         return not self.sight.holders
 
+    def _wait(self) -> bool:
+        """Hold what the run has left to its watchdog, until somebody goes on with it or its time is up."""
+        body = self.journal.body
+        if self.held is None:
+            self.held = Lease.inherit(self.sight, self.name, self.length_s)
+            self.deploy_by = _deadline(self.cluster, body.deploy_by)
+            return False
+        try:
+            self.held.guard()
+        except NotRenewed:
+            raise
+        except LeaseLost:
+            self._let_go()
+            raise
+        if time.monotonic() > self.settle_by:
+            return self._end_for(f"not settled by {body.settle_by}")
+        if time.monotonic() > self.deploy_by and as_before(self.journal):
+            return self._end_for(f"nobody had deployed by {body.deploy_by}")
+        return False
+
+    def _let_go(self) -> None:
+        """Not given back: taken by whoever goes on, or, if that one is dead, found unchanged."""
+        if self.held is not None:
+            self.held.leave()
+            self.held = None
+
     def _write_back(self, why: str) -> None:
         """Restore while the run watches: it proves, and moves the state on."""
         journal = self.journal
         if why:
-            journal.move(State.RESTORING, by=self.name, why=why)
+            journal.move(State.RESTORING, by=self.name, why=why, **undeployed(journal))
             self.tell(f"RESTORING ({journal.body.n}): {why}")
         back = Restore(journal, owed(journal), self.own.guard)
         InProcess().restore(back, partial(_left, time.monotonic() + max(20.0, BACKS * journal.body.within_s)))
@@ -110,7 +143,7 @@ class Watchdog:
 
     def _end_for(self, why: str) -> bool:
         """Take the dead run's Leases over, restore or clean up, prove it, write the tombstone; whether that is the end."""
-        lease = Lease.inherit(self.sight, self.name, self.length_s)
+        lease = self.held or Lease.inherit(self.sight, self.name, self.length_s)
         if lease is None:
             self.tell(f"{why}, but somebody renewed it")
             return False
@@ -125,6 +158,7 @@ class Watchdog:
             ending = finish(self.journal, guard, self.tell, self.name, why)
         finally:
             lease.release()
+            self.held = None
         for line in ending.unproven:
             self.tell(f"unproven: {line}")
         if not self.journal.ended:

@@ -17,6 +17,7 @@ from hotfire.scenario.datafiles import no_go, read_dues, read_golden, read_promp
 from hotfire.scenario.marks import Loc
 from hotfire.scenario.model import Load, Located, PullSecret, Scenario, Slo
 from hotfire.scenario.nearest import nearest
+from hotfire.scenario.pipeline import commands, pipeline
 from hotfire.scenario.ways import carriers, reach
 from hotfire.words import Gate, Mode
 
@@ -147,6 +148,7 @@ def _positive(scenario: Scenario, located: Located) -> Iterator[Finding]:
         (("load", "for"), scenario.load.for_ if scenario.load else None),
         (("stall", "max"), scenario.stall.max),
         (("rollback", "within"), scenario.rollback.within),
+        (("rollout", "deploy_by"), scenario.rollout.deploy_by),
         *((("faults", at, "serving_again_within"), item.serving_again_within) for at, item in enumerate(scenario.faults)),
     ]
     for loc, value in durations:
@@ -337,7 +339,7 @@ def _compare(scenario: Scenario, located: Located) -> Iterator[Finding]:
 
 
 RULES: tuple[Callable[[Scenario, Located], Iterator[Finding]], ...] = (
-    _goes_together, _unique, _positive, _load, _gates, _faults, _mode, reach, _scheduling, _serves, _compare,
+    _goes_together, _unique, _positive, _load, _gates, _faults, _mode, pipeline, reach, _scheduling, _serves, _compare,
 )  # fmt: skip
 
 
@@ -379,7 +381,7 @@ def _replicas(located: Located) -> Iterator[str]:
 def plan(located: Located) -> list[str]:
     """What the scenario's load can decide, with how many requests and how long, then how long the rest may take."""
     scenario, load = located.scenario, located.scenario.load
-    lines: list[str] = []
+    lines = commands(scenario)
     if load is not None:
         sizes = look_sizes(first_look(scenario))
         rate = load.arrivals.rate

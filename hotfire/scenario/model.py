@@ -344,6 +344,15 @@ class Rollback(Model):
     )
 
 
+class Deploys(Model):
+    """Who deploys the candidate. A pipeline does between `hotfire arm` and `hotfire verify`, and hotfire never does."""
+
+    by: Literal["hotfire", "pipeline"] = Field("hotfire", description="pipeline: kubectl, Helm, Argo CD or Flux")
+    deploy_by: Duration = Field(
+        "30m", validate_default=True, description="pipeline: nothing deployed this long after `arm`, the run is closed"
+    )
+
+
 class Lock(Model):
     """The Lease of the run. Renewals are every third of it."""
 
@@ -381,6 +390,7 @@ class Scenario(Model):
         (), description="checks of your own: files or globs beside the scenario, such as checks/test_*.py; by their names they "
         "run among the suites (test_75_… after load), and always before settle"
     )  # fmt: skip
+    rollout: Deploys = Field(default_factory=Deploys, description="who deploys the candidate")
     rollback: Rollback = Field(default_factory=Rollback, description="how fast the way back must be")
     lock: Lock = Field(default_factory=Lock, description="the run's sign of life in the cluster")
 
@@ -406,6 +416,11 @@ class Scenario(Model):
     def windows(self) -> int:
         """Equal windows of the load, each of which must be within every objective: against drift. promote has one."""
         return 1 if self.mode is Mode.PROMOTE else 3
+
+    @property
+    def by_pipeline(self) -> bool:
+        """Whether another deploys, between the commands of the run."""
+        return self.rollout.by == "pipeline"
 
     @property
     def drilled(self) -> bool:

@@ -32,10 +32,15 @@ class Preflight:
         return live
 
     def other_owners(self) -> Findings:
-        """Workloads that Helm, Argo CD or Flux deploys: they would re-apply theirs behind the run."""
-        owners = [(obj, owner_of(obj)) for obj in self._workloads() if obj is not None]
+        """Workloads that Helm, Argo CD or Flux deploys: unless it is the run's pipeline, it would re-apply its own."""
+        expected = self.located.scenario.by_pipeline
+        owners = [(obj, owner_of(obj)) for obj in self._workloads() if obj is not None and not expected]
         return Findings(
-            [f"{Ref.of(obj)} is deployed by {owner}: let its pipeline deploy" for obj, owner in owners if owner],
+            [
+                f"{Ref.of(obj)} is deployed by {owner}: let its pipeline deploy, `rollout: {{by: pipeline}}`"
+                for obj, owner in owners
+                if owner
+            ],
             blame=Blame.PLATFORM,
         )
 

@@ -19,15 +19,20 @@ class RolloutNoun:
         self.run = run
 
     def apply(self) -> None:
-        """Store the way back, then deploy. Raises Breach when the server refuses an object."""
-        self.run.arm()
-        self.run.deploy()
+        """Store the way back, then deploy, unless a pipeline has done so. Raises Breach when the server refuses an object."""
+        run = self.run
+        if not run.scenario.by_pipeline:
+            run.arm()
+        run.way_in()
+        if not run.scenario.by_pipeline:
+            run.deploy()
 
     def differences(self) -> Findings:
         """Where what is live is not what the manifests ask for."""
         compared, lines = self.run.rollout.differences()
         saw("object", compared, lines, "as a dry-run create of the manifests")
-        return Findings(lines, f"{len(lines)} differences in {compared} objects" if lines else "")
+        blame = Blame.PLATFORM if self.run.scenario.by_pipeline else None  # the candidate is what the manifests say
+        return Findings(lines, f"{len(lines)} differences in {compared} objects" if lines else "", blame)
 
     def images_pulled_without_secret(self) -> Findings:
         """Serving images that a pod without any pull secret gets: the registry does not guard them."""

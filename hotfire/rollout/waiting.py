@@ -1,0 +1,91 @@
+"""Pipeline mode, between two commands of one run: its watchdog holds the Leases, without a moment in which nobody does.
+
+The journal's state says whose turn it is, and moves before a Lease does: on WAITING the watchdog takes the Leases from the
+run, on TESTING the run takes them from the watchdog. A run that dies in between leaves them unrenewed, which is its death.
+"""
+
+import time
+from collections.abc import Mapping
+
+from hotfire.errors import HarnessError, LeaseLost, Refused
+from hotfire.journal.entries import Entry
+from hotfire.journal.journal import Journal, next_step
+from hotfire.journal.lease import Lease, Sight, refs_of
+from hotfire.journal.store import fetch
+from hotfire.kube.client import Cluster, Object, Ref
+from hotfire.kube.wait import pause
+from hotfire.rollout.closure import autoscaled
+from hotfire.rollout.may_differ import comparable
+from hotfire.words import State
+
+TAKEN_S = 20.0  # seconds for the one to take the Leases that the other has left to it
+
+
+def hand_over(journal: Journal, lease: Lease, why: str, entries: tuple[Entry, ...] = (), **more: object) -> None:
+    """The run -> its watchdog; entries: what undoes the pipeline's deploy, durable in the same write.
+
+    Raises HarnessError when no watchdog takes the Leases: the run holds them still, and has to settle.
+    """
+    lease.guard()
+    body, home = journal.body, journal.ref.namespace
+    journal.move(State.WAITING, by=body.run, why=why, entries=(*body.entries, *entries), **more)
+    sight = Sight(journal.cluster, refs_of(home, body.workloads, body.namespace), body.lease_s)
+    deadline = time.monotonic() + TAKEN_S
+    while not _the_watchdogs(sight):
+        if time.monotonic() > deadline:
+            raise HarnessError(f"the watchdog {body.watchdog} does not take the Lease over")
+        pause(0.1)
+    lease.leave()
+
+
+def _the_watchdogs(sight: Sight) -> bool:
+    sight.look()
+    return all(live is not None and live["spec"]["holderIdentity"].startswith("watchdog/") for live in sight.live.values())
+
+
+def take_back(journal: Journal, why: str, **more: object) -> Lease:
+    """The watchdog -> the run, as another process. more: changes of the journal in the same write.
+
+    Raises Refused for a run that does not wait, or no longer.
+    """
+    body = journal.body
+    if journal.state is not State.WAITING:
+        raise Refused(f"run {body.run} is {journal.state}, it does not wait: {next_step(body)}")
+    try:
+        journal.move(State.TESTING, by=body.run, why=why, **more)
+    except LeaseLost:
+        journal.reread()
+        raise Refused(f"run {body.run} is {journal.state} ({journal.body.by}: {journal.body.why}), it does not wait") from None
+    sight = Sight(journal.cluster, refs_of(journal.ref.namespace, body.workloads, body.namespace), body.lease_s)
+    deadline = time.monotonic() + TAKEN_S
+    while True:
+        sight.look()
+        if (lease := Lease.inherit(sight, body.run, body.lease_s)) is not None:
+            return lease
+        if time.monotonic() > deadline:
+            raise HarnessError(f"the Lease of run {body.run} cannot be taken back from {', '.join(sight.holders)}")
+        pause(0.1)
+
+
+def undeployed(journal: Journal) -> Mapping[str, tuple[Entry, ...]]:
+    """What a move to RESTORING changes besides: where the pipeline was never there, nothing has to be undone."""
+    waiting = journal.body.deploy_by and journal.state in (State.WAITING, State.TESTING)
+    return {"entries": ()} if waiting and as_before(journal) else {}
+
+
+def as_before(journal: Journal) -> bool:
+    """Whether nobody has written the closure since it was stored; what controllers and autoscalers write is no deploy."""
+    stored, cluster = fetch(journal), journal.cluster
+    return not any(cluster.find(ref) for ref in stored.absent) and all(
+        _same(cluster, obj, cluster.find(Ref.of(obj))) for obj in stored.objects
+    )
+
+
+def _same(cluster: Cluster, obj: Object, live: Object | None) -> bool:
+    """Configuration is read once, by whatever starts meanwhile: there and back again is a change."""
+    if live is None or live["metadata"]["uid"] != obj["metadata"]["uid"]:
+        return False
+    if obj["kind"] in ("ConfigMap", "Secret"):
+        return bool(live["metadata"]["resourceVersion"] == obj["metadata"]["resourceVersion"])
+    scaled = autoscaled(cluster, live, obj)
+    return comparable(live, scaled) == comparable(obj, scaled)
