@@ -27,5 +27,5 @@ def pipeline(scenario: Scenario, located: Located) -> Iterator[tuple[Loc, str]]:
 def commands(scenario: Scenario) -> list[str]:
     """For `plan`."""
     by = f"{scenario.rollout.deploy_by:g} s"
-    said = f"rollout: by a pipeline, `hotfire arm`, its own deploy within {by}, `hotfire verify RUN`, `hotfire settle RUN`"
+    said = f"rollout: by a pipeline: `hotfire arm`, its own deploy within {by}, `hotfire verify RUN`, `hotfire settle RUN`"
     return [said] if scenario.by_pipeline else []

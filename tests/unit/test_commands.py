@@ -15,6 +15,7 @@ from hotfire.cli import main
         (("abort",), "--namespace: missing"),
         (("resume",), "--namespace: missing"),
         (("settle", "nowhere"), "no record.jsonl in it"),
+        (("verify", "nowhere"), "no armed.json in it, the folder that `hotfire arm` named is expected"),
         (("sweep", "--older-than", "1"), "--older-than: 1 is not a duration"),
     ],
 )

@@ -91,6 +91,10 @@ BAD: dict[str, tuple[str, str, str]] = {
     "a certify without its drill": ("load: {", "rollback: {drill: false}\nload: {", "13:12: every certify ends with the drill: it is left out here, drill is for promote"),
     "an address with a path": ("load: {", "reach: {via: url, url: 'http://h/v1'}\nload: {", "13:19: 'http://h/v1' is no address, https://HOST[:PORT] without a path is expected"),
     "plain text called TLS": ("load: {", "reach: {via: url, url: 'http://h', tls: true}\nload: {", "13:36: http://h does not go with tls: true"),
+    "a certify by a pipeline": ("load: {", "rollout: {by: pipeline}\nload: {", "13:11: a pipeline deploys where something serves, `mode: promote` is expected, not certify"),
+    "a rehearsal by a pipeline": ("load: {", "mode: promote\nusers: none\nrollout: {by: pipeline}\nrollback: {rehearse: true}\nload: {", "16:12: rehearse deploys the candidate once more: not with `rollout: {by: pipeline}`"),
+    "no time to verify": ("load: {", "mode: promote\nusers: none\nrollout: {by: pipeline, deploy_by: 10m}\nrollback: {settle_by: 10m}\nload: {", "16:12: settle_by 600s is not after deploy_by 600s: nothing could be verified, more is expected"),
+    "deploy_by of nobody": ("load: {", "rollout: {deploy_by: 10m}\nload: {", "13:11: deploy_by goes with `by: pipeline`: hotfire deploys at once"),
     "no taint": ("load: {", "scheduling: {tolerates: ['ai=x:Never']}\nload: {", "13:26: 'ai=x:Never' is no taint, KEY=VALUE:NoSchedule, :PreferNoSchedule or :NoExecute is expected"),
     "no device": ("load: {", "scheduling: {devices: {nvidia.com/gpu: 0}}\nload: {", "13:24: 0 of nvidia.com/gpu, 1 or more is expected"),
     "load to nobody": ("arrivals: spaced 1s,", "to: tinny, arrivals: spaced 1s,", "13:8: load.to: 'tinny' is no Service of candidate.serves, nearest allowed: tiny"),
@@ -131,6 +135,7 @@ GOOD = {
     ),
     "promote without consent": ("about:", "mode: promote\ncertified: none\nabout:"),
     "promote where no users are": ("about:", "mode: promote\nusers: none\nabout:"),
+    "by a pipeline": ("about:", "mode: promote\nusers: none\nrollout: {by: pipeline}\nabout:"),
     "an advisory point estimate": ('"< 2s"}', '"< 2s"}\n  - {metric: ttft, p50: "< 1s", confidence: none, gate: advisory}'),
     "a taint without a value": ("load: {", "scheduling: {tolerates: ['gpu:NoSchedule']}\nload: {"),
 }
@@ -294,6 +299,14 @@ def test_plan_says_what_the_candidate_is_compared_with(tmp_path: Path) -> None:
     text = SCENARIO.replace("load: {", "compare: {runs: [a, b, c], margin: 10%}\nload: {")
     assert "  each percentile: at most 10% slower than 3 earlier runs, their noise allowed for" in plan(
         load(base.write(tmp_path, text))
+    )
+
+
+def test_plan_says_which_commands_a_pipeline_needs(tmp_path: Path) -> None:
+    by_pipeline = SCENARIO.replace("about:", "mode: promote\nusers: none\nrollout: {by: pipeline, deploy_by: 90s}\nabout:")
+    first = plan(load(base.write(tmp_path, by_pipeline)))[0]
+    assert (
+        first == "rollout: by a pipeline: `hotfire arm`, its own deploy within 90 s, `hotfire verify RUN`, `hotfire settle RUN`"
     )
 
 
