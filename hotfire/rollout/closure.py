@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from hotfire.kube.client import Cluster, Object, Ref, UnknownKind
 from hotfire.kube.fit import selects
+from hotfire.rollout.helm import releases
 from hotfire.scenario.model import Located
 
 CONFIG = ("ServiceAccount", "Secret", "ConfigMap", "PersistentVolumeClaim", "Service")  # applied before what uses them
@@ -104,7 +105,7 @@ def _known(cluster: Cluster, api_version: str, kind: str, namespace: str) -> Seq
 
 
 def closure(cluster: Cluster, located: Located, namespace: str) -> dict[Ref, bool]:
-    """Every object of the closure -> whether the manifests write it; the others are only rested on."""
+    """Every object of the closure -> whether the manifests, or Helm with them, write it; the others are only rested on."""
     mine = {Ref.of(obj): obj for obj in written(located, namespace)}
     found: dict[Ref, bool] = dict.fromkeys(mine, True)
     for serves in located.scenario.candidate.serves:
@@ -117,6 +118,9 @@ def closure(cluster: Cluster, located: Located, namespace: str) -> dict[Ref, boo
         for obj in filter(None, (mine.get(ref), cluster.find(ref))):
             for name in _secrets(obj):
                 found.setdefault(Ref("v1", "Secret", namespace, name), False)
+    if located.scenario.by_pipeline:
+        live = filter(None, map(cluster.find, [ref for ref, ours in found.items() if ours]))
+        found |= {Ref.of(one): True for one in releases(cluster, namespace, live)}
     return found
 
 

@@ -39,6 +39,15 @@ def owner_of(obj: Object) -> str:
     return next(_signs(obj), "")
 
 
+def last_writer(obj: Object) -> str:
+    """Whoever wrote it last by its managedFields, status aside; in words where it is a tool that deploys."""
+    entries = [one for one in obj["metadata"].get("managedFields") or () if one.get("subresource") != "status"]
+    if not entries:
+        return "an unknown manager"
+    manager = str(max(entries, key=lambda one: str(one.get("time")))["manager"])
+    return f"{manager} ({MANAGERS[manager]})" if manager in MANAGERS else manager
+
+
 def _signs(obj: Object) -> Iterator[str]:
     meta = obj["metadata"]
     for place, known in (("labels", LABELS), ("annotations", ANNOTATIONS)):

@@ -4,7 +4,7 @@ PROVEN or UNPROVEN comes from what was read; NOT_APPLICABLE was fixed before the
 out afterwards. Any UNPROVEN makes the run UNSAFE.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -16,7 +16,9 @@ from hotfire.kube.client import ApiError, Object, Ref
 from hotfire.kube.pods import containers, grade, leaving, terminating
 from hotfire.kube.wait import pause
 from hotfire.rollout.closure import WORKLOADS, autoscaled
+from hotfire.rollout.helm import later
 from hotfire.rollout.may_differ import comparable, differences, owners
+from hotfire.rollout.owner import last_writer
 from hotfire.rollout.population import Population, endpoints
 from hotfire.rollout.restore import Restore, anchor_ref, is_ours, pods_left, swept, was_added
 from hotfire.rollout.snapshot import images_of, running, template_hash
@@ -205,6 +207,7 @@ def closure(scene: Scene) -> Finding:
     for ref in scene.stored.absent:
         if cluster.find(ref) is not None:
             (remarks if ref.kind == "PersistentVolumeClaim" else wrong).append(f"{ref} is there, before it was not")
+    wrong += [f"{Ref.of(obj)} is there, a newer revision of its release" for obj in later(cluster, scene.stored.objects)]
     for one in scene.stored.rested:
         live = cluster.find(Ref("v1", "Secret", scene.namespace, one.name))
         if live is None or fingerprint(live, scene.stored.key).hmac != one.hmac:
@@ -319,7 +322,17 @@ def durability(scene: Scene) -> Finding:
     again = closure(scene)
     if again.result is Proof.PROVEN:
         return proven(f"still so {scene.journal.body.soak_s:g} s later; fields are owned as before")
-    return unproven(f"no longer so after the soak: {again.evidence}", again.data)
+    by = f", written by {', '.join(sorted(writers))}: the way back is theirs" if (writers := set(_written_since(scene))) else ""
+    return unproven(f"no longer so after the soak{by}: {again.evidence}", again.data)
+
+
+def _written_since(scene: Scene) -> Iterator[str]:
+    """Who wrote what is no longer as it was put back."""
+    for obj in scene.stored.objects:
+        live = scene.journal.cluster.find(Ref.of(obj))
+        scaled = live is not None and autoscaled(scene.journal.cluster, live, obj)
+        if live is not None and comparable(live, scaled) != comparable(obj, scaled):
+            yield last_writer(live)
 
 
 def idempotence(scene: Scene) -> Finding:

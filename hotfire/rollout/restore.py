@@ -15,6 +15,7 @@ from hotfire.journal.store import Stored
 from hotfire.kube.client import Cluster, Conflict, Forbidden, NotFound, Object, Ref, UnknownKind
 from hotfire.kube.pods import condition, leaving, terminating
 from hotfire.rollout.closure import CONFIG, autoscaled, rank
+from hotfire.rollout.helm import later
 from hotfire.rollout.may_differ import ANNOTATIONS, comparable, owners
 from hotfire.rollout.population import population
 from hotfire.rollout.probes import RUN_LABEL
@@ -76,6 +77,8 @@ class Restore:
                 self._put_back(obj)
         for entry in [entry for ref, entry in added.items() if ref.kind in CONFIG and ref.kind != "PersistentVolumeClaim"]:
             self._delete_added(entry)
+        for obj in later(self.cluster, self.stored.objects):
+            self._delete(obj)
         self._replace_pods()
         self._unstick()
         for obj in swept(self.journal):

@@ -15,6 +15,7 @@ from hotfire.journal.store import fetch
 from hotfire.kube.client import Cluster, Object, Ref
 from hotfire.kube.wait import pause
 from hotfire.rollout.closure import autoscaled
+from hotfire.rollout.helm import later
 from hotfire.rollout.may_differ import comparable
 from hotfire.words import State
 
@@ -76,9 +77,8 @@ def undeployed(journal: Journal) -> Mapping[str, tuple[Entry, ...]]:
 def as_before(journal: Journal) -> bool:
     """Whether nobody has written the closure since it was stored; what controllers and autoscalers write is no deploy."""
     stored, cluster = fetch(journal), journal.cluster
-    return not any(cluster.find(ref) for ref in stored.absent) and all(
-        _same(cluster, obj, cluster.find(Ref.of(obj))) for obj in stored.objects
-    )
+    added = any(cluster.find(ref) for ref in stored.absent) or any(later(cluster, stored.objects))
+    return not added and all(_same(cluster, obj, cluster.find(Ref.of(obj))) for obj in stored.objects)
 
 
 def _same(cluster: Cluster, obj: Object, live: Object | None) -> bool:

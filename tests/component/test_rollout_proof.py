@@ -204,6 +204,8 @@ def test_a_generation_that_no_controller_has_seen_is_no_landing(life):
 
 def test_a_candidate_that_was_applied_again_in_the_soak_is_seen_and_taken_back(life):
     edit_settings(life)
+    by = life.cluster.get(Ref.of(life.settings))["metadata"]["managedFields"][-1]["manager"]
+    assert f"after the soak, written by {by}: the way back is theirs" in judge(life.scene, "durability").evidence
     found = {name: judge(life.scene, name).result for name in ("durability", "idempotence", "closure")}
     assert found == {"durability": Proof.UNPROVEN, "idempotence": Proof.UNPROVEN, "closure": Proof.PROVEN}
 

@@ -1,5 +1,6 @@
 """A run that waits for its pipeline, on a real API server: who holds its Lease, and what ends it. The watchdog is a process."""
 
+import base64
 from datetime import timedelta
 
 import pytest
@@ -8,16 +9,39 @@ from hotfire.errors import Refused
 from hotfire.journal.entries import DeleteAdded, PutBack, ReplacePods
 from hotfire.journal.journal import Journal
 from hotfire.journal.lease import holder_of
-from hotfire.journal.store import Stored, keep
-from hotfire.kube.client import Cluster, Ref
+from hotfire.journal.store import Stored, fetch, keep, new_key
+from hotfire.kube.client import Cluster, Object, Ref
 from hotfire.kube.wait import pause
+from hotfire.rollout.helm import releases
+from hotfire.rollout.proof import Scene as ProofScene
+from hotfire.rollout.proof import closure
 from hotfire.rollout.settle import Settling
 from hotfire.rollout.status import describe
 from hotfire.rollout.takeover import abort
-from hotfire.rollout.waiting import hand_over, take_back
-from hotfire.words import Decision, State
+from hotfire.rollout.waiting import as_before, hand_over, take_back
+from hotfire.words import Decision, Proof, State
 from tests.component.test_rollout_watchdog import loses, until
 from tests.dead_run import LLAMA, Scene, T, configmap, restored
+
+
+def release(namespace: str, revision: int, status: str) -> Object:
+    """As Helm 3 writes it: SecretDriver of helm.sh/helm/v3/pkg/storage/driver."""
+    labels = {"owner": "helm", "name": "llama", "version": str(revision), "status": status, "modifiedAt": str(revision)}
+    meta = {"name": f"sh.helm.release.v1.llama.v{revision}", "namespace": namespace, "labels": labels}
+    data = base64.b64encode(f"{revision} {status}".encode()).decode()
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "helm.sh/release.v1", "data": {"release": data}}
+
+
+def of_helm(scene: Scene) -> dict[str, str]:
+    found = scene.cluster.list("v1", "Secret", scene.namespace, labels="owner=helm")
+    return {one["metadata"]["labels"]["version"]: base64.b64decode(one["data"]["release"]).decode() for one in found}
+
+
+def marked(scene: Scene) -> Object:
+    """`settings` as a release's."""
+    mark = {"meta.helm.sh/release-name": "llama", "meta.helm.sh/release-namespace": scene.namespace}
+    live = scene.settings()
+    return scene.cluster.replace({**live, "metadata": {**live["metadata"], "annotations": mark}})
 
 
 @pytest.fixture
@@ -116,6 +140,38 @@ def test_a_watchdog_that_dies_while_the_run_waits_is_followed(waiting):
     waiting.said(second, "watching run")
     until(lambda: holder_of(waiting.cluster, waiting.namespace, LLAMA) == "watchdog/dog-b")
     assert waiting.read().state is State.WAITING
+
+
+def test_after_a_rollback_helm_says_what_serves(waiting):
+    """Revision 2 is what serves, 3 failed, 4 is the candidate's: the history before them is nobody's to put back."""
+    cluster, space = waiting.cluster, waiting.namespace
+    for revision, status in ((1, "superseded"), (2, "deployed"), (3, "failed")):
+        cluster.create(release(space, revision, status))
+    settings = marked(waiting)
+    held = list(releases(cluster, space, [settings]))
+    assert [one["metadata"]["labels"]["version"] for one in held] == ["2", "3"]
+    keep(waiting.journal, Stored([settings, *held], key=new_key()))
+    before, process = of_helm(waiting), waiting.watchdog()
+    hands_over(waiting)
+    assert as_before(waiting.read())
+    cluster.create(release(space, 4, "pending-upgrade"))
+    assert not as_before(waiting.read())
+    live = cluster.get(Ref.of(held[0]))
+    cluster.replace({**live, "data": release(space, 2, "superseded")["data"]})
+    waiting.cluster.replace({**settings, "data": {"BATCH": "16"}})
+    take_back(waiting.read(), "verify", deploy_by="").leave()
+    said = waiting.ended(process)
+    assert waiting.read().ended and of_helm(waiting) == before and waiting.batch == "8", said
+
+
+def test_a_revision_that_is_left_is_no_proven_end(waiting):
+    waiting.cluster.create(release(waiting.namespace, 2, "deployed"))
+    (held,) = of = list(releases(waiting.cluster, waiting.namespace, [marked(waiting)]))
+    keep(waiting.journal, Stored(of, key=new_key()))
+    scene = ProofScene.of_old(waiting.read(), fetch(waiting.read()), None, lambda: None)
+    assert closure(scene).result is Proof.PROVEN and held["type"] == "helm.sh/release.v1"
+    waiting.cluster.create(release(waiting.namespace, 3, "pending-upgrade"))
+    assert "v3 is there, a newer revision of its release" in closure(scene).evidence
 
 
 def test_what_was_there_all_along_costs_no_pod_its_life(waiting):

@@ -8,7 +8,7 @@ import pytest
 from hotfire.journal.journal import NEXT
 from hotfire.rollout.deploy import carry_over, foreign_annotations
 from hotfire.rollout.may_differ import comparable, differences, owners
-from hotfire.rollout.owner import owner_of
+from hotfire.rollout.owner import last_writer, owner_of
 from hotfire.rollout.rights import CLOSURE, rights, watchdog_rights
 from hotfire.scenario.model import Located, Scenario
 from hotfire.words import State
@@ -42,6 +42,14 @@ def test_kubectl_and_hand_written_labels_are_no_pipeline():
     fields = [{"manager": "kubectl-client-side-apply", "operation": "Update"}]
     status = {"manager": "argocd-controller", "operation": "Update", "subresource": "status"}
     assert owner_of(obj(labels=labels, managedFields=[*fields, status])) == ""
+
+
+def test_who_wrote_last_is_named_status_aside():
+    first = {"manager": "hotfire", "time": "2026-11-25T05:00:00Z"}
+    then = {"manager": "argocd-controller", "time": "2026-11-25T05:00:09Z"}
+    status = {"manager": "kube-controller-manager", "time": "2026-11-25T05:01:00Z", "subresource": "status"}
+    assert last_writer(obj(managedFields=[then, first, status])) == "argocd-controller (Argo CD)"
+    assert last_writer(obj()) == "an unknown manager"
 
 
 # -- what may differ ----------------------------------------------------------------------------------------------
