@@ -181,15 +181,15 @@ class Journal:
         self.write(last_verdict=str(verdict), last_known_good=good, **more)
 
     def write(self, **changes: object) -> None:
-        """One compare-and-swap. A lost acknowledgement is looked up, never guessed."""
+        """One compare-and-swap. A lost acknowledgement is looked up, never guessed; it may be an earlier try's."""
         body = Body.model_validate({**self.body.model_dump(), **changes})
         wanted = {**self.live, "data": {"journal": body.model_dump_json()}}
         try:
             self.live = self.cluster.replace(wanted)
         except (Conflict, Unreachable) as error:
             live = self.cluster.find(self.ref)
-            if live is not None and live.get("data") == wanted["data"]:
-                self.live = live
+            if live is not None and _same(live, body):
+                self.live, body = live, parse(live)
             elif isinstance(error, Unreachable):
                 raise
             else:
@@ -200,6 +200,14 @@ class Journal:
         """The ownerReference that makes an object go with the journal."""
         meta = self.live["metadata"]
         return {"apiVersion": "v1", "kind": "ConfigMap", "name": meta["name"], "uid": meta["uid"]}
+
+
+def _same(live: Object, body: Body) -> bool:
+    """Whether this write is there, whenever it was sent: everything but its time, and who signed it, is as it was meant."""
+    try:
+        return parse(live).model_copy(update={"since": body.since}) == body
+    except (Refused, KeyError):
+        return False
 
 
 def name_for(workload: str, home: str = "", namespace: str = "") -> str:
