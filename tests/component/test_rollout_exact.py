@@ -357,7 +357,7 @@ def test_a_claim_is_created_if_asked_and_never_deleted(old):
 
 def test_a_run_that_died_between_intent_and_write_is_undone_by_lookup(old):
     deploy, journal = old.arm(NEW)
-    journal.record(*deploy._undo())
+    journal.record(*deploy.undo())
     deploy._create(NEW[4] | {"metadata": {"name": "added", "namespace": old.namespace}})
     again = Journal.read(old.cluster, old.namespace, "deployment/llama")
     assert old.restore(again)[:1] == ["deleted configmap/added"]
