@@ -103,6 +103,7 @@ def test_up_starts_over_a_stand_whose_control_plane_was_killed(bare: None) -> No
     found = lifecycle.up(ALONE)
     for process in processes.recorded(ALONE.state / "pids").values():
         subprocess.run(["kill", "-9", str(process.pid)], check=True)
+    until("the killed are gone", lambda: (holder := machine.owner()) is None or not holder.alive, 10)
     with lifecycle.up(Stand(name="other")).api() as api:
         assert api.devices() == {"gpu-1": 2, "gpu-2": 2, "cpu-1": 0}
     assert not found.kubeconfig.exists()
