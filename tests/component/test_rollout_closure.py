@@ -1,6 +1,5 @@
 """The whole closure: every kind of it is seen, fenced at a takeover, and as it was after a restore, whoever changed it."""
 
-import importlib.util
 from copy import deepcopy
 from pathlib import Path
 
@@ -18,12 +17,9 @@ from hotfire.rollout.restore import Restore
 from hotfire.rollout.snapshot import take
 from hotfire.scenario.model import Located, Scenario
 from hotfire.words import Mode, Proof
+from tests.neighbour import neighbour
 
-BENCH = Path(__file__).parents[2] / "bench" / "comparer.py"
-spec = importlib.util.spec_from_file_location("comparer", BENCH)
-assert spec is not None and spec.loader is not None
-comparer = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(comparer)
+comparer = neighbour("bench/comparer")
 
 GATEWAY = "gateway.networking.k8s.io"
 ROUTES: Object = {

@@ -1,12 +1,8 @@
 """The load from a pod beside the candidate: the same samples, brought home with their digest, and nothing of it left."""
 
 import hashlib
-import importlib.util
 import json
-import sys
 import time
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,18 +11,9 @@ from hotfire.kube.client import Cluster, Ref
 from hotfire.kube.wait import pause
 from hotfire.load.samples import read
 from hotfire.stand.images import push
+from tests.neighbour import neighbour
 
-
-def _neighbour(name: str) -> ModuleType:
-    """tests/stand has no package: its helpers are taken from the file."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-runs = _neighbour("test_run")
+runs = neighbour("tests/stand/test_run")
 place, tiny, new = runs.place, runs.tiny, runs.new
 
 

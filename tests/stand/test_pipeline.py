@@ -1,6 +1,5 @@
 """Pipeline mode on real kubelets: `arm`, a plain `kubectl apply` as the pipeline, `verify`, `settle`; seen by kubectl."""
 
-import importlib.util
 import json
 import signal
 import subprocess
@@ -8,24 +7,14 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from hotfire.kube.client import Cluster
+from tests.neighbour import neighbour
 
-
-def _neighbour(name: str) -> ModuleType:
-    """tests/stand has no package: its helpers are taken from the file."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-dogs = _neighbour("test_watchdog")
+dogs = neighbour("tests/stand/test_watchdog")
 runs = dogs.runs
 place, tiny, new, own_image, armed = runs.place, runs.tiny, runs.new, dogs.own_image, dogs.armed
 ends, journal, old = dogs.ends, dogs.journal, dogs.old

@@ -1,14 +1,10 @@
 """Promise 4 on real kubelets: whoever dies in between, the namespace ends exactly old; seen by kubectl and a plain request."""
 
-import importlib.util
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,18 +17,9 @@ from hotfire.rollout.job import ACCOUNT, WATCHES
 from hotfire.rollout.rbac import rbac
 from hotfire.scenario.loader import load
 from hotfire.stand.images import push
+from tests.neighbour import neighbour
 
-
-def _neighbour(name: str) -> ModuleType:
-    """tests/stand has no package: its helpers are taken from the file."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-runs = _neighbour("test_run")
+runs = neighbour("tests/stand/test_run")
 place, tiny, new = runs.place, runs.tiny, runs.new
 LEASE = {"lock": {"lease": "3s"}}
 

@@ -1,18 +1,13 @@
 """The judge of the crash matrix (bench/comparer.py) and hotfire's own list of what may differ agree on 30 pairs."""
 
-import importlib.util
 from copy import deepcopy
-from pathlib import Path
 
 import pytest
 
 from hotfire.rollout.may_differ import comparable, owners
+from tests.neighbour import ROOT, neighbour
 
-BENCH = Path(__file__).parents[2] / "bench" / "comparer.py"
-spec = importlib.util.spec_from_file_location("comparer", BENCH)
-assert spec is not None and spec.loader is not None
-comparer = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(comparer)
+comparer = neighbour("bench/comparer")
 
 REVISION = "deployment.kubernetes.io/revision"
 APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -110,7 +105,8 @@ def test_both_lists_agree_on_replicas_that_an_autoscaler_owns():
 
 
 def test_there_are_thirty_pairs_and_the_judge_borrows_nothing_of_hotfire():
-    assert len(PAIRS) >= 30 and "hotfire" not in {line.split()[1].split(".")[0] for line in BENCH.read_text().splitlines()
+    lines = (ROOT / "bench" / "comparer.py").read_text().splitlines()
+    assert len(PAIRS) >= 30 and "hotfire" not in {line.split()[1].split(".")[0] for line in lines
                                                   if line.startswith(("import ", "from "))}  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 """Which commands go with which scenario, and which suites each of them asks."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,12 @@ from hotfire.plugin.pipeline import Phase
 from hotfire.plugin.run import unarmed
 from hotfire.scenario.loader import load
 from hotfire.scenario.model import Located
+from tests.neighbour import neighbour
+
+base = neighbour("tests/unit/test_scenario_loader")
 
 
 def located(folder: Path, rollout: str = "") -> Located:
-    spec = importlib.util.spec_from_file_location("loader", Path(__file__).with_name("test_scenario_loader.py"))
-    assert spec is not None and spec.loader is not None
-    base = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(base)
     return load(base.write(folder, base.SCENARIO.replace("about:", f"mode: promote\nusers: none\n{rollout}about:")))
 
 

@@ -1,11 +1,10 @@
 """A candidate against stored runs: by their own noise, on runs of the same kind alone, and judged again offline."""
 
-import importlib.util
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,18 +20,9 @@ from hotfire.report.judge import judge
 from hotfire.report.stored import Key, Stored, comparable
 from hotfire.report.story import Story
 from hotfire.words import Blame, Outcome, Reason, Verdict
+from tests.neighbour import neighbour
 
-
-def neighbour(name: str) -> ModuleType:
-    """A test module beside this one (import-mode importlib has no packages)."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-base = neighbour("test_report_runs")
+base = neighbour("tests/unit/test_report_runs")
 
 
 def outcome(value: float, stored: Iterable[float], margin: float = 0.1, gates: int = 1) -> Outcome | None:

@@ -1,9 +1,7 @@
 """What makes another candidate and what does not; and that what is generated from the types is current."""
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from click.testing import CliRunner
@@ -14,18 +12,9 @@ from hotfire.scenario.images import with_images
 from hotfire.scenario.loader import load
 from hotfire.scenario.model import Scenario
 from hotfire.scenario.reference import README, SCHEMA, reference, schema
+from tests.neighbour import neighbour
 
-
-def neighbour(name: str) -> ModuleType:
-    """A test module beside this one (import-mode importlib has no packages)."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-base = neighbour("test_scenario_loader")
+base = neighbour("tests/unit/test_scenario_loader")
 REST = """---
 apiVersion: v1
 kind: Secret

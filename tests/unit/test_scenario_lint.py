@@ -2,28 +2,17 @@
 
 # ruff: noqa: E501 - one row of the table is one line
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from hotfire.runtimes import CONTRACTS
 from hotfire.scenario.lint import EMBEDDING_RUNTIMES, first_look, lint, plan, warm_up
 from hotfire.scenario.loader import load
+from tests.neighbour import neighbour
 
-
-def neighbour(name: str) -> ModuleType:
-    """A test module beside this one (import-mode importlib has no packages)."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-base = neighbour("test_scenario_loader")
+base = neighbour("tests/unit/test_scenario_loader")
 SCENARIO = base.SCENARIO
 POISSON = "poisson 8/s"
 

@@ -2,25 +2,14 @@
 
 # ruff: noqa: E501 - one row of the table is one line
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from hotfire.scenario.loader import load
+from tests.neighbour import neighbour
 
-
-def neighbour(name: str) -> ModuleType:
-    """A test module beside this one (import-mode importlib has no packages)."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-base = neighbour("test_scenario_loader")
+base = neighbour("tests/unit/test_scenario_loader")
 MANIFESTS, SCENARIO = base.MANIFESTS, base.SCENARIO
 ALL = "manifests/all.yaml"
 

@@ -1,10 +1,8 @@
 """Whatever stands in the files, the answer is a scenario or a BadInput that names a place; never a traceback."""
 
-import importlib.util
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ from hotfire.errors import BadInput
 from hotfire.scenario.digest import candidate_digest
 from hotfire.scenario.lint import lint, plan
 from hotfire.scenario.loader import load
+from tests.neighbour import neighbour
 
 VALUES = (
     None,
@@ -35,15 +34,6 @@ VALUES = (
 )
 
 
-def neighbour(name: str) -> ModuleType:
-    """A test module beside this one (import-mode importlib has no packages)."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def places(node: Any) -> Iterator[tuple[Any, Any]]:
     """Every (container, key) of a tree."""
     for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
@@ -61,7 +51,7 @@ def mutate(draw: random.Random, tree: Any) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_any_single_change_is_a_scenario_or_a_refusal_with_its_place(tmp_path: Path, seed: int) -> None:
-    base, draw, refused = neighbour("test_scenario_loader"), random.Random(seed), 0
+    base, draw, refused = neighbour("tests/unit/test_scenario_loader"), random.Random(seed), 0
     for number in range(60):
         trees = [yaml.safe_load(base.SCENARIO), list(yaml.safe_load_all(base.MANIFESTS))]
         mutate(draw, trees[number % 2])

@@ -4,10 +4,8 @@ One look at 5 %, as the facts report it. The limit is a multiple of the pooled t
 large version, with five looks and all worlds, is bench/statistics.py.
 """
 
-import importlib.util
 import math
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +14,9 @@ from scipy.stats import binom
 from hotfire.gates import flow, guard
 from hotfire.gates import statistics as rules
 from hotfire.words import Outcome
+from tests.neighbour import neighbour
 
-_spec = importlib.util.spec_from_file_location("worlds", Path(__file__).parents[2] / "bench" / "worlds.py")
-worlds = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(worlds)
+worlds = neighbour("bench/worlds")
 P0, ALPHA = 0.05, (0.05, 0.05)
 
 
