@@ -261,12 +261,7 @@ def judge(folder: Path) -> None:
 @click.argument("workload", required=False)
 def abort(kubeconfig: str | None, kube_context: str | None, namespace: str | None, workload: str | None) -> None:
     """Restore what a dead run left, from its journal in the cluster. Safe to repeat: exit 0 when there is nothing to do."""
-    from hotfire.kube.client import Cluster
-    from hotfire.rollout.takeover import abort as bring_back
-
-    space = _named(namespace)
-    ending = bring_back(Cluster.connect(kubeconfig, kube_context), space, workload, tell=click.echo)
-    raise SystemExit(ending.verdict.exit_code if ending else 0)
+    _finish("abort", kubeconfig, kube_context, namespace, workload)
 
 
 @main.command()
@@ -274,18 +269,18 @@ def abort(kubeconfig: str | None, kube_context: str | None, namespace: str | Non
 @click.argument("workload", required=False)
 def resume(kubeconfig: str | None, kube_context: str | None, namespace: str | None, workload: str | None) -> None:
     """Go on with a way back whose executor died, and prove it. Safe to repeat: exit 0 when there is nothing to do."""
+    _finish("resume", kubeconfig, kube_context, namespace, workload)
+
+
+def _finish(how: str, kubeconfig: str | None, context: str | None, namespace: str | None, workload: str | None) -> None:
     from hotfire.kube.client import Cluster
-    from hotfire.rollout.takeover import resume as go_on
+    from hotfire.rollout import takeover
 
-    space = _named(namespace)
-    ending = go_on(Cluster.connect(kubeconfig, kube_context), space, workload, tell=click.echo)
-    raise SystemExit(ending.verdict.exit_code if ending else 0)
-
-
-def _named(namespace: str | None) -> str:
     if namespace is None:
         raise BadInput("--namespace: missing, the namespace of the dead run is expected")
-    return namespace
+    bring_back = {"abort": takeover.abort, "resume": takeover.resume}[how]
+    ending = bring_back(Cluster.connect(kubeconfig, context), namespace, workload, tell=click.echo)
+    raise SystemExit(ending.verdict.exit_code if ending else 0)
 
 
 @main.command()
