@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Self
 
 from hotfire.errors import LeaseLost, Refused
-from hotfire.journal.journal import MANAGED, name_for
+from hotfire.journal.journal import MANAGED, Journal, name_for
 from hotfire.kube.client import ApiError, Cluster, Conflict, Object, Ref
 from hotfire.kube.wait import pause, shielded
 
@@ -196,6 +196,11 @@ class Sight:
 def refs_of(home: str, workloads: Sequence[str], namespace: str = "") -> dict[Ref, str]:
     """The Leases of workloads in the order in which every run takes them -> the workload."""
     return {Ref(API, "Lease", home, name_for(workload, home, namespace)): workload for workload in sorted(set(workloads))}
+
+
+def leases_of(journal: Journal) -> dict[Ref, str]:
+    """Those of a run."""
+    return refs_of(journal.ref.namespace, journal.body.workloads, journal.body.namespace)
 
 
 def holder_of(cluster: Cluster, home: str, workload: str, namespace: str = "") -> str:

@@ -21,9 +21,9 @@ from hotfire.rollout import job
 from hotfire.rollout.ask import through_api_server
 from hotfire.rollout.closure import WORKLOADS, referred
 from hotfire.rollout.committed import moved
-from hotfire.rollout.settle import PATIENCE, Settling, finish
 from hotfire.rollout.settle import Ending as Settlement
-from hotfire.rollout.takeover import known, succeed
+from hotfire.rollout.settle import Settling, finish
+from hotfire.rollout.takeover import known, patience_s, succeed
 from hotfire.words import Outcome, Proof, Reason, State, Verdict
 
 Tell = Callable[[str], None]
@@ -49,8 +49,7 @@ def settle(cluster: Callable[[], Cluster], folder: Path, namespace: str | None, 
     if journal.state is not State.CONFIRMED:
         raise Refused(f"run {journal.body.run} confirmed nothing, it is {journal.state}: {next_step(journal.body)}")
     body = journal.body
-    wait_s = 2 * body.lease_s + (PATIENCE * body.within_s if body.watchdog else 0)
-    lease = succeed(journal, f"settle-{body.run}", wait_s, tell)  # None: a watchdog has cleaned up meanwhile
+    lease = succeed(journal, f"settle-{body.run}", patience_s(body), tell)  # None: a watchdog has cleaned up meanwhile
     if journal.body.run != body.run:
         raise Refused(f"run {journal.body.run} has begun on the tombstone of run {body.run}")
     with lease or nullcontext():
@@ -127,8 +126,7 @@ class _Close:
         settling = Settling(self.journal, self.guard, emit, body.by, probe=ask, new_probe=ask,
                             asked=lambda: moved(self.journal))  # fmt: skip
         ending = settling.prove_confirmed()
-        proving = max(0.0, time.monotonic() - began - body.soak_s)
-        answer(self.recorder, ending, proving if ending.restored_s is None else ending.restored_s, body.within_s)
+        answer(self.recorder, ending, ending.took_s(time.monotonic() - began, body.soak_s), body.within_s)
         reached, because = verdict(self.recorder.entries, Ending.of(self.recorder.entries, closing=True))
         emit(Concluded(verdict=reached, because=because))
         try:

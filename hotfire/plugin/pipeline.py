@@ -144,6 +144,6 @@ def settle(
         return ending.verdict if ending else close(connect, folder, namespace, tell=tell)
     run = go_on(given, folder, kubeconfig, context, settles=True, tell=tell)
     ending = run.settle()
-    proving = max(0.0, run.settling_s - given.scenario.rollback.soak)
-    answer(run.recorder, ending, proving if ending.restored_s is None else ending.restored_s, given.scenario.rollback.within)
+    rollback = given.scenario.rollback
+    answer(run.recorder, ending, ending.took_s(run.settling_s, rollback.soak), rollback.within)
     return run.finish()

@@ -58,6 +58,10 @@ class Ending:
         points = [f"{point}: {one.evidence}" for point, one in self.proofs.items() if one.result is Proof.UNPROVEN]
         return [*points, *self.problems]
 
+    def took_s(self, settling_s: float, soak_s: float) -> float:
+        """Until what was there before was back; where nothing had to be restored, the new state was proven."""
+        return max(0.0, settling_s - soak_s if self.restored_s is None else self.restored_s)
+
     @property
     def safe(self) -> bool:
         """Whether it is proven what is there now."""

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from hotfire.errors import Refused
 from hotfire.journal.journal import Journal, lying, next_step, parse
-from hotfire.journal.lease import refs_of
+from hotfire.journal.lease import leases_of
 from hotfire.kube.client import Cluster, Object
 from hotfire.rollout.watchdog import lease_ref
 from hotfire.words import State
@@ -35,7 +35,7 @@ def _next(journal: Journal) -> str:
     body, home = journal.body, journal.ref.namespace
     if body.state is State.WAITING:
         return next_step(body)
-    held = [live for ref in refs_of(home, body.workloads, body.namespace) if (live := journal.cluster.find(ref))]
+    held = [live for ref in leases_of(journal) if (live := journal.cluster.find(ref))]
     watch = journal.cluster.find(lease_ref(home, journal.ref.name)) if body.watchdog else None
     now = journal.cluster.server_time()
     holders = [one["spec"]["holderIdentity"] for one in held if _renewed(one, now)]

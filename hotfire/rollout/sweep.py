@@ -11,7 +11,7 @@ from datetime import datetime
 from hotfire.errors import Refused
 from hotfire.journal.entries import DeleteNamespace
 from hotfire.journal.journal import SELECT, Journal, away, lying, next_step, parse
-from hotfire.journal.lease import API, Lease, refs_of
+from hotfire.journal.lease import API, Lease, leases_of
 from hotfire.journal.store import beside
 from hotfire.kube.client import ApiError, Cluster, Forbidden, NotFound, Object, Ref, UnknownKind
 from hotfire.kube.pods import leaving, stamp
@@ -93,7 +93,7 @@ class _Sweep:
 
     def leases(self) -> None:
         """Of runs that died before their journal was there or after it had ended; and those of watchdogs of ended runs."""
-        needed = {ref for one in self.unended for ref in _leases_of(one)}
+        needed = {ref for one in self.unended for ref in (*leases_of(one), lease_ref(one.ref.namespace, one.ref.name))}
         for live in self._list(API, "Lease", SELECT):
             ref, spec = Ref.of(live), live["spec"]
             holder = str(spec.get("holderIdentity") or "")
@@ -190,12 +190,6 @@ def _listed(cluster: Cluster, api_version: str, kind: str, namespace: str, label
         return cluster.list(api_version, kind, namespace, labels)
     except UnknownKind:
         return []
-
-
-def _leases_of(journal: Journal) -> list[Ref]:
-    """Its workloads', and its watchdog's own."""
-    body, home = journal.body, journal.ref.namespace
-    return [*refs_of(home, body.workloads, body.namespace), lease_ref(home, journal.ref.name)]
 
 
 def _is_anchor(obj: Object) -> bool:

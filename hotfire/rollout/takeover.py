@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from hotfire.errors import BadInput, Damaged, Refused
-from hotfire.journal.journal import SELECT, Journal, away, lying, next_step, parse
-from hotfire.journal.lease import API, Lease, Sight, busy, ours, refs_of
+from hotfire.journal.journal import SELECT, Body, Journal, away, lying, next_step, parse
+from hotfire.journal.lease import API, Lease, Sight, busy, leases_of, ours
 from hotfire.kube.client import ApiError, Cluster, Forbidden, Ref
 from hotfire.kube.wait import pause
 from hotfire.rollout import job
@@ -74,7 +74,7 @@ def succeed(journal: Journal, heir: str, wait_s: float, tell: Tell) -> Lease | N
     Raises Refused after wait_s seconds while somebody is alive who will end it: the run, or its watchdog.
     """
     cluster, body, home = journal.cluster, journal.body, journal.ref.namespace
-    leases = Sight(cluster, refs_of(home, body.workloads, body.namespace), body.lease_s)
+    leases = Sight(cluster, leases_of(journal), body.lease_s)
     watchdog = Sight(cluster, [lease_ref(home, journal.ref.name)] if body.watchdog else [], body.lease_s)
     deadline, told = time.monotonic() + wait_s, ""
     while True:
@@ -99,6 +99,11 @@ def succeed(journal: Journal, heir: str, wait_s: float, tell: Tell) -> Lease | N
             tell(f"waiting: {whom}")
             told = whom
         pause(min(0.5, body.lease_s / 6))
+
+
+def patience_s(body: Body) -> float:
+    """Seconds in which a dead run's Lease has run out, and its watchdog, if it has one, has restored."""
+    return 2 * body.lease_s + (PATIENCE * body.within_s if body.watchdog else 0)
 
 
 def _alive(journal: Journal, leases: Sight, watchdog: Sight) -> str:
@@ -161,8 +166,7 @@ def free(cluster: Cluster, namespace: str, tell: Tell) -> list[str]:
 def _take_over(journal: Journal, by: str, tell: Tell) -> Ending:
     body = journal.body
     tell(f"run {body.run} left {_names(journal)} {body.state} since {body.since}: taking over")
-    wait_s = 2 * body.lease_s + (PATIENCE * body.within_s if body.watchdog else 0)
-    lease = succeed(journal, f"{by}-{body.run}", wait_s, tell)
+    lease = succeed(journal, f"{by}-{body.run}", patience_s(body), tell)
     if lease is None:  # its watchdog was faster
         tell(f"run {body.run} was ended {journal.state} by its watchdog")
         problems = (UNKNOWN,) if stays(journal) else ()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from hotfire.errors import HarnessError, LeaseLost, Refused
 from hotfire.journal.entries import Entry
 from hotfire.journal.journal import Journal, next_step
-from hotfire.journal.lease import Lease, Sight, refs_of
+from hotfire.journal.lease import Lease, Sight, leases_of
 from hotfire.journal.store import fetch
 from hotfire.kube.client import Cluster, Object, Ref
 from hotfire.kube.wait import pause
@@ -28,9 +28,9 @@ def hand_over(journal: Journal, lease: Lease, why: str, entries: tuple[Entry, ..
     Raises HarnessError when no watchdog takes the Leases: the run holds them still, and has to settle.
     """
     lease.guard()
-    body, home = journal.body, journal.ref.namespace
+    body = journal.body
     journal.move(State.WAITING, by=body.run, why=why, entries=(*body.entries, *entries), **more)
-    sight = Sight(journal.cluster, refs_of(home, body.workloads, body.namespace), body.lease_s)
+    sight = Sight(journal.cluster, leases_of(journal), body.lease_s)
     deadline = time.monotonic() + TAKEN_S
     while not _the_watchdogs(sight):
         if time.monotonic() > deadline:
@@ -57,7 +57,7 @@ def take_back(journal: Journal, why: str, **more: object) -> Lease:
     except LeaseLost:
         journal.reread()
         raise Refused(f"run {body.run} is {journal.state} ({journal.body.by}: {journal.body.why}), it does not wait") from None
-    sight = Sight(journal.cluster, refs_of(journal.ref.namespace, body.workloads, body.namespace), body.lease_s)
+    sight = Sight(journal.cluster, leases_of(journal), body.lease_s)
     deadline = time.monotonic() + TAKEN_S
     while True:
         sight.look()

@@ -17,7 +17,7 @@ from functools import partial
 
 from hotfire.errors import BadInput, HotfireError, Interrupted, LeaseLost, Refused
 from hotfire.journal.journal import GOES_ON, Journal, parse
-from hotfire.journal.lease import API, Lease, NotRenewed, Sight, refs_of
+from hotfire.journal.lease import API, Lease, NotRenewed, Sight, leases_of
 from hotfire.journal.store import fetch, owed
 from hotfire.kube.client import ApiError, Cluster, NotFound, Ref
 from hotfire.kube.wait import interrupt, pause
@@ -43,7 +43,7 @@ class Watchdog:
         self.journal, self.own, self.name, self.tell = journal, own, name, tell
         self.cluster, body = journal.cluster, journal.body
         self.run, self.length_s = body.run, body.lease_s
-        self.sight = Sight(self.cluster, refs_of(journal.ref.namespace, body.workloads, body.namespace), body.lease_s)
+        self.sight = Sight(self.cluster, leases_of(journal), body.lease_s)
         self.settle_by = _deadline(self.cluster, body.settle_by)
         self.held: Lease | None = None  # the run's Leases, while it is WAITING
         self.deploy_by = float("inf")

@@ -18,10 +18,10 @@ class Settled:
 
     def seconds(self) -> float:
         """Until what was there before was back; where nothing had to be restored, until the new state was proven."""
-        back = self.ending.restored_s
-        seconds = self.run.settling_s - self.run.scenario.rollback.soak if back is None else back
-        saw("time", 1, {"restored": back, "settled": self.ending.settled_s, "seconds": round(seconds, 3)})
-        return max(seconds, 0.0)
+        back, settled = self.ending.restored_s, self.ending.settled_s
+        seconds = self.ending.took_s(self.run.settling_s, self.run.scenario.rollback.soak)
+        saw("time", 1, {"restored": back, "settled": settled, "seconds": round(seconds, 3)})
+        return seconds
 
 
 def unproven(ending: Ending, what: str) -> Findings:
