@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import comparer
-from crash_judge import judge
+from crash_judge import await_end, judge
 from crash_world import JOURNAL, WORKLOAD, Place, Predicate, Process, Seen, abort, watching
 
+from hotfire.errors import HarnessError
+from hotfire.rollout.job import WATCHES
 from hotfire.stand.embedded import machine, plan, processes
 from hotfire.stand.embedded.patience import until as patiently
 
@@ -163,6 +165,52 @@ def written_between(first: list[comparer.Object], second: list[comparer.Object])
         alive = was[one]["metadata"].get("generation") == now[one]["metadata"].get("generation")
         wrong += [] if same and alive else [f"{'/'.join(one)} was written"]
     return wrong
+
+
+# -- the watchdog -----------------------------------------------------------------------------------------------------
+
+
+def watchdog_evicted(place: Place, cell: str) -> Cell:
+    """The run has died, and so has the pod that would restore: evicted by the API that a drain uses."""
+    before = past(place)
+    with started(place, cell, "sound", testing, armed=True) as run:
+        name = _watchdog(place)["metadata"]["name"]
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": place.name}}
+        run.kill()
+        place.kubectl("create", "--raw", f"/api/v1/namespaces/{place.name}/pods/{name}/eviction", "-f", "-", given=[eviction])
+    return _restored(place, run, before, await_end(place, before))
+
+
+def watchdog_node_lost(place: Place, cell: str) -> Cell:
+    """The run has died, and the watchdog's node has lost its power; another takes over elsewhere. The node comes back later, so
+    that what was on it can be seen to be gone. A node of the GPUs is opened, for there is one plain node alone."""
+    before, stand = past(place), place.world.running
+    place.world.kubectl("taint", "node", "gpu-1", "ai.workload-")
+    try:
+        with started(place, cell, "sound", testing, armed=True) as run:
+            node = _watchdog(place)["spec"]["nodeName"]
+            run.kill()
+            stand.power_off(node)
+            try:
+                with suppress(HarnessError):
+                    patiently("the run is settled without its node", lambda: bool(place.tombstone().get("settled")), 60)
+                alone = bool(place.tombstone().get("settled"))
+            finally:
+                stand.power_on(node)
+        found = _restored(place, run, before, await_end(place, before, 90))
+    finally:
+        place.world.kubectl("taint", "node", "gpu-1", "ai.workload=inference:NoSchedule")
+    return found | {"said": f"{node} lost, settled {'before' if alone else 'after'} it came back; {found['said']}"}
+
+
+def _watchdog(place: Place) -> comparer.Object:
+    (pod,) = json.loads(place.kubectl("get", "pods", "-l", WATCHES, "-o", "json").stdout)["items"]
+    return dict(pod)
+
+
+def _restored(place: Place, run: Process, before: str, waited: Cell) -> Cell:
+    bad = believed(place, run, before, -signal.SIGKILL) + ([] if waited["watched"] else ["nobody watched"])
+    return {"said": f"without a command in {waited['watchdog_s']} s", "bad": bad}
 
 
 # -- the API server ---------------------------------------------------------------------------------------------------
@@ -348,6 +396,8 @@ FAULTS: dict[str, tuple[Callable[[Place, str], Cell], bool]] = {  # name -> cell
     "lost-acknowledgements-way-back": (transport(forgetful, "late", restoring, 20, 21), False),
     "timeouts-applying": (transport(silent, "sound", deploying, 0, 20, 21), False),
     "timeouts-restoring": (transport(silent, "late", restoring, 20, 21), False),
+    "watchdog-evicted": (watchdog_evicted, False),
+    "watchdog-node-lost": (watchdog_node_lost, True),
     "journal-deleted": (journal_deleted, False),
     "namespace-deleted": (namespace_deleted, False),
     "api-restarted-applying": (api_down(deploying, "sound", 1.0, 0, 20, 21), True),

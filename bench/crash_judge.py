@@ -11,8 +11,10 @@ import comparer
 from crash_world import VARIANTS, Place, Process
 
 from hotfire.kube.wait import Watch
+from hotfire.rollout.job import WATCHES
 
 Cell = dict[str, Any]
+SETTLE_S, NONE_S = 60.0, 10.0  # in which a watchdog restores / after which there is none
 
 
 def judge(place: Place, run: Process, before: str, killed: bool, abort_exit: int | None) -> Cell:
@@ -52,6 +54,20 @@ def judge(place: Place, run: Process, before: str, killed: bool, abort_exit: int
         "wrong": wrong,
         "orphans": comparer.orphans(place.before, after, asked if state == "CONFIRMED" else ()),
     }
+
+
+def await_end(place: Place, before: str, within: float = SETTLE_S) -> Cell:
+    """Until the journal has ended without a command and the watchdog has gone; watched: whether there ever was one."""
+    began, watched = time.monotonic(), False
+    while (spent := time.monotonic() - began) < (within if watched else NONE_S):
+        stone = place.tombstone()
+        settled = stone.get("run") != before and bool(stone.get("settled"))
+        there = bool(place.kubectl("get", "jobs,pods", "-l", WATCHES, "-o", "name").stdout)
+        watched = watched or there or settled
+        if settled and not there:
+            break
+        time.sleep(0.5)
+    return {"watchdog_s": round(spent, 2), "watched": watched}
 
 
 def _answer(place: Place) -> str:

@@ -26,19 +26,18 @@ from pathlib import Path
 from typing import Any
 
 from crash_faults import FAULTS
-from crash_judge import judge, pods_ready, times
+from crash_judge import await_end, judge, pods_ready, times
 from crash_rest import REST
 from crash_world import Place, Predicate, Process, World, abort, survivors, watching
 
 import hotfire
 from hotfire.kube.client import Cluster
-from hotfire.rollout.job import WATCHES
 from hotfire.stand.embedded import lifecycle, machine
 from hotfire.stand.embedded.plan import Stand
 from hotfire.stand.images import push
 
 OUT = Path(__file__).parents[1] / "reports" / "bench"
-RUN_S, DEAD_S, SETTLE_S = 180.0, 10.0, 60.0  # a run may take / after which no child may live / in which a watchdog restores
+RUN_S, DEAD_S = 180.0, 10.0  # a run may take / after which no child may live
 Cell = dict[str, Any]
 
 POINTS: dict[str, tuple[str, Predicate]] = {  # point -> the run that passes it, what is seen from outside then
@@ -114,26 +113,12 @@ def killed(place: Place, cell: str, variant: str, way: str, point: str = "", at_
                    "landed": stone.get("state", "") if stone.get("run") != before else "nothing"}  # fmt: skip
     alone = way == "watchdog" and hit
     if alone:
-        found |= _await_end(place, before)
+        found |= await_end(place, before)
     by_abort = (way == "abort" and hit) or (alone and not found["watched"])
     ended = abort(place, run.log.with_name("abort.txt")).returncode if by_abort else None
     time.sleep(max(0.0, died + DEAD_S - time.monotonic()))
     found |= {"exit": run.popen.returncode, "abort_exit": ended, "survivors": survivors(cell, place.name)}
     return found | judge(place, run, before, hit, ended) | {"seconds": round(time.monotonic() - run.began, 2)}
-
-
-def _await_end(place: Place, before: str) -> Cell:
-    """Until the journal has ended without a command and the watchdog has gone; watched: whether there ever was one."""
-    began, watched = time.monotonic(), False
-    while (spent := time.monotonic() - began) < (SETTLE_S if watched else DEAD_S):
-        stone = place.tombstone()
-        settled = stone.get("run") != before and bool(stone.get("settled"))
-        there = bool(place.kubectl("get", "jobs,pods", "-l", WATCHES, "-o", "name").stdout)
-        watched = watched or there or settled
-        if settled and not there:
-            break
-        time.sleep(0.5)
-    return {"watchdog_s": round(spent, 2), "watched": watched}
 
 
 # -- the matrix -------------------------------------------------------------------------------------------------------

@@ -6,9 +6,15 @@ They are owned by the run's anchor, restricted, without devices, and end by them
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from hotfire.errors import Unjudged
+from hotfire.gates.blame import PULLING
 from hotfire.kube.client import Cluster, NotFound, Object, Ref
+from hotfire.kube.pods import containers
+from hotfire.kube.wait import Late, wait_for
+from hotfire.words import Blame, Reason
 
 LIFETIME = 300  # seconds
+PULL_WAIT = 60.0  # seconds for a kubelet to have tried
 RUN_LABEL = "hotfire.dev/run"
 PURPOSE = "hotfire.dev/purpose"
 
@@ -26,6 +32,7 @@ def probe_pod(
     tolerations: Sequence[Object] = (),
     memory: str = "64Mi",
     always_pull: bool = False,
+    account: str = "",
     command: Sequence[str] = ("sleep", str(LIFETIME)),
 ) -> Iterator[Ref]:
     """A pod for the length of the block; deleted by UID afterwards, whatever happens in it."""
@@ -57,6 +64,7 @@ def probe_pod(
             **({"affinity": affinity} if nodes else {}),
             **({"imagePullSecrets": [{"name": secret} for secret in pull_secrets]} if pull_secrets else {}),
             **({"tolerations": list(tolerations)} if tolerations else {}),
+            **({"serviceAccountName": account} if account else {}),
             "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [
                 {
@@ -79,3 +87,26 @@ def probe_pod(
     finally:
         with suppress(NotFound):
             cluster.delete(Ref.of(made), uid=made["metadata"]["uid"], grace=0)
+
+
+def pulled(cluster: Cluster, probe: Ref, image: str) -> tuple[str, str]:
+    """The digest of the image that a probe pod got, or the kubelet's word why it got none.
+
+    Raises Unjudged when the kubelet said nothing in PULL_WAIT.
+    """
+    try:
+        return wait_for(
+            cluster, f"the kubelet tried to pull {image}", "v1", "Pod", probe.namespace,
+            fields=f"metadata.name={probe.name}", until=_tried, deadline_s=PULL_WAIT,
+        )  # fmt: skip
+    except Late as late:
+        raise Unjudged(str(late), reason=Reason.TIMEOUT, blame=Blame.PLATFORM) from None
+
+
+def _tried(objects: dict[str, Object]) -> tuple[str, str] | None:
+    for one in (one for pod in objects.values() for one in containers(pod)):
+        if one.state == "waiting" and one.reason in PULLING - {"ImagePullBackOff"}:  # which no longer says why
+            return "", " ".join(one.message.split())
+        if one.image_id:
+            return one.digest or one.image_id, ""
+    return None

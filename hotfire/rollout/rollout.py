@@ -21,6 +21,7 @@ from hotfire.kube.client import ApiError, Cluster, Forbidden, Invalid, Object, R
 from hotfire.kube.wait import shielded
 from hotfire.record.events import Anchored, Armed, Changed, Deployed, Event, GoesOn
 from hotfire.rollout import job as watchdog
+from hotfire.rollout import pullable
 from hotfire.rollout.armed import ByWatchdog, ask
 from hotfire.rollout.closure import CLAIM, WORKLOADS, written
 from hotfire.rollout.deploy import Deploy
@@ -28,7 +29,7 @@ from hotfire.rollout.probes import RUN_LABEL
 from hotfire.rollout.proof import applicable
 from hotfire.rollout.restore import anchor_name, anchor_ref
 from hotfire.rollout.settle import Ending, Executor, InProcess, Probe, Settling
-from hotfire.rollout.snapshot import Snapshot, take
+from hotfire.rollout.snapshot import Snapshot, running, take
 from hotfire.rollout.takeover import make_way
 from hotfire.rollout.waiting import hand_over, take_back
 from hotfire.scenario.images import containers
@@ -94,7 +95,10 @@ class Rollout:
         self.journal.record(DeleteNamespace(name=self.namespace, uid=made["metadata"]["uid"]))
 
     def arm(self, *, can_ask: bool) -> Snapshot:
-        """Snapshot into the cluster, anchor, OPEN -> ARMED. can_ask: whether the run will be able to ask the baseline."""
+        """Snapshot into the cluster, anchor, OPEN -> ARMED. can_ask: whether the run will be able to ask the baseline.
+
+        Raises Unjudged when what serves now could not come back.
+        """
         self.snapshot = snapshot = take(self.cluster, self.located, self.namespace)
         stored = snapshot.stored()
         workloads = self.journal.body.workloads
@@ -106,6 +110,10 @@ class Rollout:
         self.emit(snapshot.event())
         self.anchor = anchor = self._make_anchor()
         self._deploy = self._over(snapshot.before, anchor)
+        for serves in self.located.scenario.candidate.serves:
+            if serving := running(self.cluster, Ref("apps/v1", serves.kind, self.namespace, serves.name)):
+                self.lease.guard()
+                pullable.ask(self.cluster, anchor, serving)
         if (image := self.located.scenario.stand.image) is not None:
             self._watch(image)
         self._move(State.ARMED, "the way back is stored in the cluster" + (f", {self.way_back} holds it" if image else ""))

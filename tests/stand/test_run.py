@@ -173,20 +173,6 @@ def test_a_sound_candidate_is_confirmed(place: Place, new) -> None:
     assert judged.returncode == 0, judged.stdout
 
 
-def test_a_rehearsed_candidate_is_confirmed(place: Place, new) -> None:
-    """A, B, A, B, by the record: the way back is proven in twelve points before the load begins."""
-    rollback = {"within": "60s", "soak": "1s", "rehearse": True}
-    ended = place.run(service(), new(), scenario={"rollback": rollback})
-    assert (ended.code, ended.verdict["verdict"]) == (0, "GO"), ended.output
-    assert {ended.check(name)["outcome"] for name in ("rollback.rehearsed", "rollback.returns")} == {"PASS"}
-    said = [event for event in ended.events if event["type"] in ("changed", "proved", "loaded")]
-    states = [event["state"] for event in said if event["type"] == "changed"]
-    rehearsal = ["RESTORING", "RESTORED", "APPLYING", "TESTING"]
-    assert states == ["ARMED", "APPLYING", "TESTING", *rehearsal, "CONFIRMED"] and place.ask().startswith("new")
-    loaded = next(n for n, event in enumerate(said) if event["type"] == "loaded")
-    assert [event["of"] for event in said[:loaded] if event["type"] == "proved"] == ["rehearsal"] * 12
-
-
 def test_a_slow_candidate_is_rolled_back_by_its_objective(place: Place, new) -> None:
     before = place.serving()
     ended = place.run(service(), new("--ttft", "2s"))
@@ -285,17 +271,6 @@ def test_a_killed_run_refuses_the_next_until_abort_restores(place: Place, new) -
     assert place.serving() == before and "nothing to do" in again.stdout and again.returncode == 0
 
 
-def test_a_run_killed_after_its_commit_is_settled_from_its_record(place: Place, new) -> None:
-    process = started(place, place.command(service(), new()), "state CONFIRMED")
-    process.kill()
-    process.wait()
-    ended = place.ended(process.returncode, "")
-    assert "hotfire settle" in hotfire(place, "resume").stderr and not (ended.folder / "verdict.json").exists()
-    settled = hotfire(place, "settle", str(ended.folder))
-    assert (settled.returncode, ended.verdict["verdict"]) == (0, "GO"), settled.stdout + settled.stderr
-    assert place.ask().startswith("new") and place.lease() == ""
-
-
 def test_an_inference_and_an_embedding_api_roll_out_together(place: Place, new, tiny: str) -> None:
     serves = [
         {"workload": "deployment/tiny", "service": "tiny", "runtime": "tiny", "model": "m"},
@@ -335,16 +310,6 @@ def test_certify_in_a_namespace_of_its_own_leaves_nothing_of_it(place: Place, ne
     assert drill == ["RESTORING", "RESTORED", "APPLYING", "TESTING"] and ended.check("drill.returns")["outcome"] == "PASS"
     proofs = [event for event in ended.events if event["type"] == "proved" and event["of"] == "drill"]
     assert len(proofs) == 12 and {event["result"] for event in proofs} == {"PROVEN", "NOT_APPLICABLE"}
-
-
-def test_a_certify_that_fails_is_drilled_all_the_same(place: Place, new, cluster: Cluster, gone: str) -> None:
-    """What its pods said of the failure is kept before the drill takes them away."""
-    stand = {"namespace": gone, "create": True, "secrets_from": place.name, "accelerators": "simulated"}
-    ended = place.run(service(), new("--ttft", "2s"), scenario={"stand": stand, "mode": "certify", "users": None})
-    assert (ended.code, ended.check("load.slo[e2e-p80]")["blame"]) == (20, "candidate"), ended.output
-    assert {ended.check(name)["outcome"] for name in ("drill.way-back", "drill.returns", "settle.restored")} == {"PASS"}
-    assert any("server" in one.name for one in (ended.folder / "bundle-drill").rglob("*"))  # type: ignore[operator]
-    assert cluster.find(Ref("v1", "Namespace", "", gone)) is None
 
 
 KIND = """#!/bin/sh

@@ -1,14 +1,11 @@
 """rollout: the change itself, and whether what is there is what was asked for."""
 
 from hotfire.check import Findings, saw
-from hotfire.errors import Unjudged
 from hotfire.kube.client import Object
-from hotfire.kube.wait import Late, wait_for
 from hotfire.plugin.run import Run
-from hotfire.rollout.probes import probe_pod
-from hotfire.words import Blame, Reason
+from hotfire.rollout.probes import probe_pod, pulled
+from hotfire.words import Blame
 
-PULL_WAIT = 60.0  # seconds for a kubelet to have tried
 REFUSED = ("unauthorized", "authentication required", "authorization failed", "denied", "no basic auth", "401", "403")
 
 
@@ -39,12 +36,14 @@ class RolloutNoun:
         asked = self._images()
         saw("image", len(asked), sorted(asked))
         found = Findings(blame=Blame.PLATFORM)
+        run = self.run
         for number, image in enumerate(sorted(asked)):
-            said = self._pull(image, number)
-            if not any(word in said for word in REFUSED):
-                found.append(f"{image}: {said}, a refusal is expected")
+            with probe_pod(run.cluster, run.namespace, run.anchor, f"pull-{number}", image=image, always_pull=True) as probe:
+                digest, why = pulled(run.cluster, probe, image)
+            if not any(word in why for word in REFUSED):
+                found.append(f"{image}: {why or f'pulled as {digest}'}, a refusal is expected")
                 continue
-            saw("refused-pull", 1, {image: said})
+            saw("refused-pull", 1, {image: why})
         return found
 
     def _images(self) -> set[str]:
@@ -56,26 +55,3 @@ class RolloutNoun:
             if (obj["kind"], obj["metadata"]["name"]) in served:
                 images |= {one["image"] for one in obj["spec"]["template"]["spec"]["containers"]}
         return images
-
-    def _pull(self, image: str, number: int) -> str:
-        """What the kubelet said of it: a refusal, or that the image is there. Raises Unjudged when it said nothing."""
-        run = self.run
-        with probe_pod(run.cluster, run.namespace, run.anchor, f"pull-{number}", image=image, always_pull=True) as probe:
-            try:
-                return wait_for(
-                    run.cluster, f"the kubelet tried to pull {image}", "v1", "Pod", run.namespace,
-                    fields=f"metadata.name={probe.name}", until=_tried, deadline_s=PULL_WAIT,
-                )  # fmt: skip
-            except Late as late:
-                raise Unjudged(str(late), reason=Reason.TIMEOUT, blame=Blame.PLATFORM) from None
-
-
-def _tried(objects: dict[str, Object]) -> str | None:
-    for pod in objects.values():
-        for status in (pod.get("status") or {}).get("containerStatuses") or ():
-            waiting = status.get("state", {}).get("waiting") or {}
-            if waiting.get("reason") == "ErrImagePull":  # the back-off after it no longer says why
-                return " ".join(str(waiting.get("message", "")).split())
-            if status.get("imageID"):
-                return f"pulled as {status['imageID']}"
-    return None
