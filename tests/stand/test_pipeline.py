@@ -75,8 +75,8 @@ def test_a_sound_candidate_that_kubectl_applied_is_confirmed(place, run: Run, ne
 
 def test_a_slow_one_is_restored_and_its_pipelines_next_apply_changes_nothing(place, run: Run, new, cluster: Cluster) -> None:
     before, baseline = place.serving(), place.kubectl("get", "deployment", "tiny", "-o", "yaml")
-    run.arm(runs.service(), new("--ttft", "2s"))
-    place.apply(runs.service(), new("--ttft", "2s"))
+    run.arm(runs.service(), new("--ttft", "1200ms"))
+    place.apply(runs.service(), new("--ttft", "1200ms"))
     assert run.does("verify")[0] == 1
     code, said = run.does("settle")
     assert (code, run.ended.check("load.slo[e2e-p80]")["blame"]) == (20, "candidate"), said

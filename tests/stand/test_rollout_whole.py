@@ -39,7 +39,7 @@ def test_a_run_killed_after_its_commit_is_settled_from_its_record(place: Place, 
 def test_a_certify_that_fails_is_drilled_all_the_same(place: Place, new, cluster: Cluster, gone: str) -> None:
     """What its pods said of the failure is kept before the drill takes them away."""
     stand = {"namespace": gone, "create": True, "secrets_from": place.name, "accelerators": "simulated"}
-    ended = place.run(service(), new("--ttft", "2s"), scenario={"stand": stand, "mode": "certify", "users": None})
+    ended = place.run(service(), new("--ttft", "1200ms"), scenario={"stand": stand, "mode": "certify", "users": None})
     assert (ended.code, ended.check("load.slo[e2e-p80]")["blame"]) == (20, "candidate"), ended.output
     assert {ended.check(name)["outcome"] for name in ("drill.way-back", "drill.returns", "settle.restored")} == {"PASS"}
     assert any("server" in one.name for one in (ended.folder / "bundle-drill").rglob("*"))  # type: ignore[operator]

@@ -48,7 +48,10 @@ def service(name: str = "tiny") -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
 
 
-def deployment(image: str, *flags: str, name: str = "tiny", memory: str = "96Mi", replicas: int = 2) -> dict[str, Any]:
+def deployment(
+    image: str, *flags: str, name: str = "tiny", memory: str = "96Mi", replicas: int = 2, missing: int = 2
+) -> dict[str, Any]:
+    """missing: how many pods a rollout may take away at once; all of them is quicker than one by one."""
     probe = {"httpGet": {"path": "/health", "port": 8080}, "periodSeconds": 1}
     container = {
         "name": "server", "image": image, "args": ["--model", "m", "--port", "8080", *flags],
@@ -62,7 +65,7 @@ def deployment(image: str, *flags: str, name: str = "tiny", memory: str = "96Mi"
     }  # fmt: skip
     spec = {
         "replicas": replicas, "selector": {"matchLabels": {"app": name}},
-        "strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+        "strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": missing}},
         "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
     }  # fmt: skip
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "labels": {"app": name}}, "spec": spec}
@@ -175,7 +178,7 @@ def test_a_sound_candidate_is_confirmed(place: Place, new) -> None:
 
 def test_a_slow_candidate_is_rolled_back_by_its_objective(place: Place, new) -> None:
     before = place.serving()
-    ended = place.run(service(), new("--ttft", "2s"))
+    ended = place.run(service(), new("--ttft", "1200ms"))
     assert (ended.code, ended.check("load.slo[e2e-p80]")["blame"]) == (20, "candidate"), ended.output
     assert place.serving() == before and before["answers"].startswith("old")
 
@@ -183,7 +186,7 @@ def test_a_slow_candidate_is_rolled_back_by_its_objective(place: Place, new) -> 
 def test_a_rated_load_ends_early_once_its_objective_fails_beyond_doubt(place: Place, new) -> None:
     rated = {"arrivals": "poisson 20/s", "requests": 2000, "timeout": "8s", "max_tokens": 2}
     slos = [{"metric": "goodput", "within": {"ttft": "< 500ms", "e2e": "< 1s"}, "share": "> 95%"}]
-    ended = place.run(service(), new("--ttft", "2s"), scenario={"load": rated, "slos": slos})
+    ended = place.run(service(), new("--ttft", "1200ms"), scenario={"load": rated, "slos": slos})
     assert (ended.code, ended.check("load.slo[goodput-share]")["blame"]) == (20, "candidate"), ended.output
     assert 100 <= ended.verdict["gates"][0]["gate"]["requests"] < 400 and "an objective fails beyond doubt" in ended.output
     judged = subprocess.run([sys.executable, "-m", "hotfire.cli", "judge", str(ended.folder)], capture_output=True, text=True)
@@ -200,7 +203,7 @@ def test_a_candidate_that_is_oom_killed_at_start_is_rolled_back(place: Place, ne
 def test_an_older_deployment_is_never_taken_for_the_candidate(place: Place, new) -> None:
     """The old pods are Ready and answer all the while; the new ones never are, and that is what counts."""
     before = place.serving()
-    ended = place.run(service(), new("--start-after", "300s"), scenario={"startup": {"ready_within": "6s"}})
+    ended = place.run(service(), new("--start-after", "300s", missing=1), scenario={"startup": {"ready_within": "6s"}})
     assert (ended.code, ended.check("startup.within")["outcome"]) == (20, "FAIL"), ended.output
     assert ended.check("load.slo[e2e-p80]")["reason"] == "blocked" and place.serving() == before
 
@@ -262,7 +265,7 @@ def test_a_killed_run_refuses_the_next_until_abort_restores(place: Place, new) -
     process.wait()
     refused = place.run(service(), new())
     assert refused.code == 4 and "held by run" in refused.output, refused.output
-    pause(10)  # the Lease of the dead run runs out
+    pause(8)  # the Lease of the dead run runs out
     refused = place.run(service(), new())
     assert refused.code == 4 and "hotfire abort" in refused.output and "Traceback" not in refused.output
     aborted = hotfire(place, "abort")

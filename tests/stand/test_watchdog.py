@@ -75,7 +75,7 @@ def old(place: Any, before: Any, within: float = 10) -> None:
 
 def test_armed_the_watchdog_restores_and_the_run_proves(place, armed, new, cluster) -> None:
     before = place.serving()
-    ended = place.ended(*called(place, armed(runs.service(), new("--ttft", "2s"))))
+    ended = place.ended(*called(place, armed(runs.service(), new("--ttft", "1200ms"))))
     assert ended.code == 20, ended.output
     assert ", armed</dd>" in (ended.folder / "certificate.html").read_text()
     assert journal(cluster, place).ended and "watchdog/hotfire-watchdog-" in (ended.folder / "record.jsonl").read_text()
