@@ -214,13 +214,32 @@ class Proved(Event):
     data: Any = None
 
 
+class Served(BaseModel):
+    """Who was served while the way back was gone. longest_s: seconds without an answer; ready: Service -> fewest endpoints."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    asked: int
+    failed: int
+    longest_s: float
+    ready: dict[str, int]
+
+    def __str__(self) -> str:
+        least = ", ".join(f"{service} {n}" for service, n in self.ready.items()) or "not known"
+        return (
+            f"meanwhile {self.failed} of {self.asked} questions failed, at most {self.longest_s:.1f} s without an answer; "
+            f"fewest ready endpoints: {least}"
+        )
+
+
 class Restored(Event):
-    """The way back was gone: two times in seconds from its first write."""
+    """The way back was gone: two times in seconds from its first write; served: where somebody could be asked meanwhile."""
 
     type: Literal["restored"] = "restored"
     of: Back = "end"
     restored_s: float
     settled_s: float
+    served: Served | None = None
 
 
 class Signalled(Event):

@@ -132,6 +132,7 @@ def _facts(story: Story) -> list[tuple[str, str]]:
         ("mode", f"{opened.mode}, scenario sha256 {opened.scenario_digest.removeprefix('sha256:')[:16]}"),
         ("ran", at),
         ("way back took", "; ".join([took, *before])),
+        *([("served meanwhile", str(back.served).removeprefix("meanwhile "))] if back and back.served else []),
     ]
 
 

@@ -81,6 +81,7 @@ def _lines(event: Event) -> Iterator[str]:
         case Restored():
             before = "" if event.of == "end" else f"{event.of}: "
             yield f"{before}restored after {event.restored_s:.1f} s, settled after {event.settled_s:.1f} s"
+            yield from (f"{before}{event.served}",) if event.served else ()
         case Signalled():
             yield f"{event.signal}: stopping, the way back begins; the verdict is INCONCLUSIVE at best"
         case Told():

@@ -6,7 +6,7 @@ Who restores is the executor's business; here it is this process. A run that die
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
@@ -21,6 +21,7 @@ from hotfire.record.events import Back, Changed, Event, Proved, Told
 from hotfire.record.events import Restored as RestoredEvent
 from hotfire.rollout import proof
 from hotfire.rollout.ask import through_api_server
+from hotfire.rollout.availability import Availability
 from hotfire.rollout.committed import digests, moved
 from hotfire.rollout.fence import fence
 from hotfire.rollout.proof import Finding, Scene
@@ -157,7 +158,7 @@ class Settling:
                     return self._tidy_up()
                 if self.journal.state is State.CONFIRMED:
                     return self._finish_confirmed()
-                return self._roll_back(why)
+                return self._end(State.RESTORED, *self._way_back(why))
             except (HarnessError, Refused) as error:
                 return self._lost(error)
 
@@ -176,8 +177,7 @@ class Settling:
         """The way back as at an end, but the run goes on: RESTORED only when all twelve points are proven, and by the watchdog
         where there is one. A signal stops it, settling takes it up."""
         self._catch_up()
-        self.executor.begin(self, self.of, self._left(time.monotonic()))
-        proofs, restored, settled = self._way_back()
+        proofs, restored, settled = self._way_back(self.of)
         body = self.journal.body
         late = body.watchdog and body.by == self.by
         problems = (f"{body.watchdog} did not restore, the run had to do it itself",) if late else ()
@@ -223,7 +223,7 @@ class Settling:
     def _finish_confirmed(self) -> Ending:
         """After the commit: certify ends absent unless kept, everywhere else the candidate is the owner's now."""
         if not stays(self.journal):
-            return self._restore_and_prove(State.CONFIRMED)
+            return self._end(State.CONFIRMED, *self._way_back())
         began = time.monotonic()
         release(self.journal, self.guard)
         scene = self._new_scene()
@@ -233,15 +233,24 @@ class Settling:
         self._say(reasons)
         return self._end(State.CONFIRMED, proofs | reasons, None, None)
 
-    def _roll_back(self, why: str) -> Ending:
-        self.executor.begin(self, why, self._left(time.monotonic()))
-        return self._restore_and_prove(State.RESTORED)
+    def _way_back(self, why: str = "") -> tuple[Mapping[str, Finding], float, float]:
+        """Proofs, and the seconds until restored and until settled. why: begins it; without, it began with the commit."""
+        with self._asking() as availability:
+            if why:
+                self.executor.begin(self, why, self._left(time.monotonic()))
+            proofs, restored, settled = self._there()
+            served = availability.served() if availability else None
+        self.emit(RestoredEvent(of=self.of, restored_s=round(restored, 3), settled_s=round(settled, 3), served=served))
+        return proofs, restored, settled
 
-    def _restore_and_prove(self, end: State) -> Ending:
-        return self._end(end, *self._way_back())
+    def _asking(self) -> AbstractContextManager[Availability | None]:
+        """Where somebody was served before, and something was changed."""
+        body = self.journal.body
+        if self.probe is None or "function" in body.not_applicable or self.journal.untouched:
+            return nullcontext()
+        return Availability(self.probe, self.journal.cluster, body.namespace, body.services)
 
-    def _way_back(self) -> tuple[Mapping[str, Finding], float, float]:
-        """Proofs, and the seconds until restored and until settled."""
+    def _there(self) -> tuple[Mapping[str, Finding], float, float]:
         began = time.monotonic()
         left = self._left(began)
         scene = patiently(self._old_scene, left)
@@ -253,9 +262,7 @@ class Settling:
         if all(one.result is not Proof.UNPROVEN for one in proofs.values()):
             scene.restored_s = restored
         proofs |= self._soak(scene) | self._prove(scene, proof.LAST, lambda: 0)
-        settled = time.monotonic() - began
-        self.emit(RestoredEvent(of=self.of, restored_s=round(restored, 3), settled_s=round(settled, 3)))
-        return proofs, restored, settled
+        return proofs, restored, time.monotonic() - began
 
     def _end(self, end: State, proofs: Mapping[str, Finding], restored: float | None, settled: float | None) -> Ending:
         """Only a proven end is written as one: an unproven one keeps the next run out until somebody has looked."""
@@ -382,6 +389,8 @@ def finish(journal: Journal, guard: Callable[[], None], tell: Callable[[str], No
     def say(event: Event) -> None:
         if isinstance(event, Proved):
             tell(f"{event.result:14}  {event.point}: {event.evidence}")
+        elif isinstance(event, RestoredEvent) and event.served:
+            tell(str(event.served))
         elif isinstance(event, Changed | Told):
             tell(event.line if isinstance(event, Told) else f"state {event.state}: {event.why}")
 

@@ -181,6 +181,12 @@ def test_a_slow_candidate_is_rolled_back_by_its_objective(place: Place, new) -> 
     ended = place.run(service(), new("--ttft", "1200ms"))
     assert (ended.code, ended.check("load.slo[e2e-p80]")["blame"]) == (20, "candidate"), ended.output
     assert place.serving() == before and before["answers"].startswith("old")
+    served = ended.verdict["restored"]["served"]  # both pods are replaced at once
+    assert (
+        served["ready"] == {"tiny": 0}
+        and served["failed"]
+        and f"questions failed, at most {served['longest_s']:.1f} s" in ended.output
+    )
 
 
 def test_a_rated_load_ends_early_once_its_objective_fails_beyond_doubt(place: Place, new) -> None:
@@ -206,6 +212,8 @@ def test_an_older_deployment_is_never_taken_for_the_candidate(place: Place, new)
     ended = place.run(service(), new("--start-after", "300s", missing=1), scenario={"startup": {"ready_within": "6s"}})
     assert (ended.code, ended.check("startup.within")["outcome"]) == (20, "FAIL"), ended.output
     assert ended.check("load.slo[e2e-p80]")["reason"] == "blocked" and place.serving() == before
+    served = ended.verdict["restored"]["served"]
+    assert (served["failed"], served["ready"]) == (0, {"tiny": 1}), served  # one old pod served on through the way back
 
 
 def test_a_candidate_that_asks_for_what_no_node_has_is_to_blame(place: Place, new) -> None:
