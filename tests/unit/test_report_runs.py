@@ -36,6 +36,7 @@ from hotfire.record.events import (
     Proved,
     Restored,
     Seen,
+    Served,
     Stage,
     Told,
 )
@@ -218,7 +219,8 @@ class Run:
             )
             yield Proved(point=point, result=result, evidence=said)
         if self.state is State.RESTORED:
-            yield Restored(restored_s=6.2, settled_s=11.9)
+            meanwhile = Served(asked=24, failed=3, longest_s=1.62, ready={"llama": 1})
+            yield Restored(restored_s=6.2, settled_s=11.9, served=meanwhile)
         fine = Outcome.PASS if self.proof is Proof.PROVEN else Outcome.FAIL
         for key, noun in (("settle.restored", "proof-point"), ("settle.within", "time")):
             yield Seen(check=key, noun=noun, count=12)
@@ -378,6 +380,14 @@ def test_the_certificate_holds_all_rows_and_the_plain_facts(made: dict[str, Path
     ):
         assert fact in page
     assert f'<div class="word">{said(made[name])["verdict"].replace("_", " ")}</div>' in page
+
+
+def test_every_report_says_who_was_served_while_the_way_back_was_gone(made: dict[str, Path]) -> None:
+    line = "3 of 24 questions failed, at most 1.6 s without an answer; fewest ready endpoints: llama 1"
+    page = (made["no-go-slow"] / "certificate.html").read_text()
+    assert f">{line}</dd>" in page and said(made["no-go-slow"])["restored"]["served"]["ready"] == {"llama": 1}
+    event = Restored(restored_s=6.2, settled_s=11.9, served=Served(asked=24, failed=3, longest_s=1.62, ready={"llama": 1}))
+    assert live.lines(event) == ["restored after 6.2 s, settled after 11.9 s", f"meanwhile {line}"]
 
 
 def test_the_certificate_says_armed_only_of_a_watchdog_that_was_proven_alive(tmp_path: Path) -> None:
