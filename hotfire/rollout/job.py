@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from hotfire.errors import Unjudged
 from hotfire.journal.journal import MANAGED, Journal
-from hotfire.kube.client import ApiError, Cluster, NotFound, Object, Ref
+from hotfire.kube.client import ApiError, Cluster, Conflict, NotFound, Object, Ref
 from hotfire.kube.wait import Late, pause, wait_for
 from hotfire.rollout.settle import LEAST_S, PATIENCE
 from hotfire.rollout.watchdog import lease_ref
@@ -138,7 +138,10 @@ def not_made(cluster: Cluster, job: Object) -> str | None:
 
 
 def remove(journal: Journal, guard: Callable[[], None] = lambda: None) -> None:
-    """Job, pods and Lease of the watchdog, gone when this returns (or GONE_S later at most); safe to repeat."""
+    """Job, pods and Lease of the watchdog, gone when this returns (or GONE_S later at most); safe to repeat.
+
+    Its Lease is the journal's: another run's watchdog may hold it by now.
+    """
     cluster, home = journal.cluster, journal.ref.namespace
     ref = Ref("batch/v1", "Job", home, job_name(journal.body.run))
     selects = f"{WATCHES}={journal.body.run}"
@@ -154,6 +157,8 @@ def remove(journal: Journal, guard: Callable[[], None] = lambda: None) -> None:
             if not error.passing:
                 raise
         pause(0.2)
-    if (held := cluster.find(lease_ref(home, journal.ref.name))) is not None:
-        with suppress(NotFound):
-            cluster.delete(Ref.of(held), uid=held["metadata"]["uid"])
+    held = cluster.find(lease_ref(home, journal.ref.name))
+    if held is not None and (held["spec"].get("holderIdentity") or ref.name).startswith(ref.name):
+        meta = held["metadata"]
+        with suppress(NotFound, Conflict):
+            cluster.delete(Ref.of(held), uid=meta["uid"], resource_version=meta["resourceVersion"])

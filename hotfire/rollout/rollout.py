@@ -270,15 +270,15 @@ class Rollout:
         return self.ending
 
     def close(self, verdict: Verdict) -> None:
-        """What the tombstone says; the Lease is free."""
+        """What the tombstone says; the Lease is free, and then the watchdog gone: it frees what a run dies over before that."""
         with shielded():
             try:
                 self.lease.guard()
                 self.journal.conclude(verdict)
-                if self.armed and self.journal.final:  # else it goes on trying, or has taken over
-                    watchdog.remove(self.journal)
             finally:
                 self.lease.release()
+            if self.armed and self.journal.final:  # else it goes on trying, or has taken over
+                watchdog.remove(self.journal)
 
     def _move(self, to: State, why: str) -> None:
         self.lease.guard()
