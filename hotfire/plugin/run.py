@@ -210,10 +210,10 @@ class Run:
         """Raises LeaseLost once the workload is another's."""
         self.rollout.lease.guard()
 
-    def stage(self, suite: str, phase: str) -> None:
+    def stage(self, suite: str, phase: str, *, anchor: bool = True) -> None:
         """A suite begins or ends; at its end the record's head goes into the journal."""
         self.emit(Stage.model_validate({"suite": suite, "phase": phase}))
-        if phase == "ended":
+        if phase == "ended" and anchor:
             self.anchor_head()
 
     def anchor_head(self) -> None:

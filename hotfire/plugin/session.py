@@ -151,7 +151,7 @@ class Certification:
     def _stage(self, suite: str) -> None:
         run = self._opened()
         if self.suite:
-            run.stage(self.suite, "ended")
+            run.stage(self.suite, "ended", anchor=not self.blocked_by)  # else nothing may keep the way back waiting
         self.suite = suite
         run.stage(suite, "began")
 
