@@ -22,6 +22,7 @@ from hotfire.record.events import (
     Proved,
     Seen,
     Signalled,
+    Suspended,
 )
 from hotfire.words import Blame, Decision, Effect, Gate, Mode, Outcome, Proof, Reason, State, Verdict
 
@@ -101,6 +102,8 @@ class Case:
     points: Mapping[str, Proof] = field(default_factory=dict)
     decision: Decision | None = None
     mode: Mode = Mode.PROMOTE
+    owner: str = ""  # who alone can roll back
+    suspended: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, events: Sequence[Event]) -> "Case":
@@ -112,13 +115,15 @@ class Case:
             if isinstance(event, Proved) and event.of == "end":
                 points[event.point] = max(points.get(event.point, Proof.NOT_APPLICABLE), event.result, key=WORSE.__getitem__)
         decisions = [event.decision for event in events if isinstance(event, Decided)]
-        modes = [event.mode for event in events if isinstance(event, Opened)]
+        opened = next((event for event in events if isinstance(event, Opened)), None)
         return cls(
             found=_outcomes(planned, events),
             unplanned=tuple(key for key in judged if key not in asked),
             points=points,
             decision=decisions[-1] if decisions else None,
-            mode=modes[0] if modes else Mode.PROMOTE,
+            mode=opened.mode if opened else Mode.PROMOTE,
+            owner=opened.owner if opened else "",
+            suspended=tuple(dict.fromkeys(event.line for event in events if isinstance(event, Suspended))),
         )
 
     @property
@@ -171,8 +176,8 @@ def _verdict(case: Case, ending: Ending) -> tuple[Verdict, tuple[str, ...]]:
     against = _lines(case.against)
     doubts = (*_doubts(case, ending), *_lines(case.doubtful))
     if unsafe := _unsafe(case, ending):
-        return Verdict.UNSAFE, (*unsafe, *against, *doubts)
-    if _ceiling(ending):
+        return Verdict.UNSAFE, (*unsafe, *against, *doubts, *case.suspended)
+    if _ceiling(ending) or (against and case.owner):
         reached = Verdict.INCONCLUSIVE
     elif against:
         reached = Verdict.NO_GO
@@ -181,9 +186,17 @@ def _verdict(case: Case, ending: Ending) -> tuple[Verdict, tuple[str, ...]]:
         doubts = doubts or (f"every check passed, but the run ended {ending.state}",)
     else:
         return Verdict.GO, (f"all {len(case.deciding)} required checks passed, and what serves now is proven",)
-    serves = "what was there before is back, proven" if ending.state is State.RESTORED else "nothing of the run is left, proven"
     because = (*against, *doubts) if reached is Verdict.NO_GO else (*doubts, *against)
-    return reached, (*because, serves)
+    return reached, (*because, *case.suspended, _serves(case, ending))
+
+
+def _serves(case: Case, ending: Ending) -> str:
+    """What there is now, of a run that is no GO and proven."""
+    if ending.state is not State.RESTORED:
+        return "nothing of the run is left, proven"
+    if case.owner:
+        return f"hotfire restored nothing: the way back is the owner's, {case.owner} must roll back"
+    return "what was there before is back, proven"
 
 
 def _lines(found: Iterable[CheckOutcome]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """What a journal may hold to undo a run: a closed set of types. Data, never code; never a Secret's value."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -70,6 +70,14 @@ class ReplacePods(OnObject):
     uids: tuple[str, ...] | None = None
 
 
+class SuspendSync(OnObject):
+    """The sync of this owner is about to be suspended, before anything is put back. resume: the merge patch that undoes it, by
+    whoever has mended the owner's source: a run that undid it would have the candidate applied again."""
+
+    op: Literal["suspend-sync"] = "suspend-sync"
+    resume: dict[str, Any]
+
+
 class FaultBegun(Strict):
     """A fault is about to be injected; open until a FaultEnded of that name follows.
 
@@ -99,4 +107,6 @@ class Asked(Strict):
     api: str
 
 
-Entry = Annotated[PutBack | DeleteAdded | DeleteNamespace | ReplacePods | FaultBegun | FaultEnded, Field(discriminator="op")]
+Entry = Annotated[
+    PutBack | DeleteAdded | DeleteNamespace | ReplacePods | SuspendSync | FaultBegun | FaultEnded, Field(discriminator="op")
+]

@@ -13,7 +13,7 @@ from typing import Literal, Self, TypeVar
 from pydantic import Field, ValidationError
 
 from hotfire.errors import Damaged, HarnessError, LeaseLost, Refused
-from hotfire.journal.entries import Asked, Entry, FaultBegun, FaultEnded, Strict
+from hotfire.journal.entries import Asked, Entry, FaultBegun, FaultEnded, OnObject, Strict
 from hotfire.kube.client import Cluster, Conflict, Object, Ref, Unreachable
 from hotfire.words import Mode, State, Verdict
 
@@ -67,6 +67,8 @@ class Body(Strict):
     anchors: tuple[str, ...] = ()  # head hashes of the record
     confirmed: str = ""  # the head hash at the commit point
     committed: dict[str, str] = Field(default_factory=dict)  # object of the candidate -> its digest at the commit point
+    syncs: tuple[OnObject, ...] = ()  # owners that would apply the candidate again by themselves, when the run was armed
+    suspend: bool = False  # consent to suspend them before anything is put back; without it the way back is theirs
     not_applicable: dict[str, str] = Field(default_factory=dict)  # proof point -> reason, fixed before deploying
     images: tuple[str, ...] = ()  # last known good: digests of the running pods
     templates: dict[str, str] = Field(default_factory=dict)  # workload -> hash of the template they ran
@@ -104,6 +106,11 @@ class Journal:
     def untouched(self) -> bool:
         """Nothing was changed: what undoes a change is durable before it, and nothing is there."""
         return not self.body.entries
+
+    @property
+    def theirs(self) -> str:
+        """Who alone can roll back, in words; empty where hotfire restores."""
+        return "" if self.body.suspend else ", ".join(f"{one.kind} {one.namespace}/{one.name}" for one in self.body.syncs)
 
     def of_type(self, kind: type[E]) -> list[E]:
         """Its entries of one type, oldest first."""

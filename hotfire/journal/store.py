@@ -97,8 +97,8 @@ def fetch(journal: Journal) -> Stored:
 
 
 def owed(journal: Journal) -> Stored:
-    """What has to be put back: nothing for a run that changed nothing, whatever became of it since."""
-    return fetch(journal) if journal.body.parts and not journal.untouched else Stored([])
+    """What has to be put back: nothing for a run that changed nothing, whatever became of it since, or is not hotfire's to."""
+    return fetch(journal) if journal.body.parts and not journal.untouched and not journal.theirs else Stored([])
 
 
 def drop(journal: Journal) -> None:

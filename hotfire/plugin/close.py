@@ -23,6 +23,7 @@ from hotfire.rollout.closure import WORKLOADS, referred
 from hotfire.rollout.committed import moved
 from hotfire.rollout.settle import Ending as Settlement
 from hotfire.rollout.settle import Settling, finish
+from hotfire.rollout.sync import suspended
 from hotfire.rollout.takeover import known, patience_s, succeed
 from hotfire.words import Outcome, Proof, Reason, State, Verdict
 
@@ -45,6 +46,10 @@ def settle(cluster: Callable[[], Cluster], folder: Path, namespace: str | None, 
     if journal.ended and (journal.state is not State.CONFIRMED or _closed(entries) or lost):
         reached = Verdict(journal.body.last_verdict or Verdict.INCONCLUSIVE)
         tell(f"run {journal.body.run} has ended {journal.state}, {reached}: nothing to do")
+        if journal.theirs and journal.state is State.RESTORED:
+            tell(f"hotfire restored nothing: {journal.theirs} must roll back")
+        for event in suspended(journal):
+            tell(event.line)
         return reached
     if journal.state is not State.CONFIRMED:
         raise Refused(f"run {journal.body.run} confirmed nothing, it is {journal.state}: {next_step(journal.body)}")

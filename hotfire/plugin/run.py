@@ -164,7 +164,8 @@ class Run:
                 accelerators=scenario.stand.accelerators,
                 stand=f"Kubernetes {cluster.version}, context {cluster.context}, namespace {self.namespace}",
                 namespace=self.namespace,
-                way_back=self.rollout.way_back, users=scenario.users, certified=scenario.certified,
+                way_back=self.rollout.way_back, owner=self.rollout.journal.theirs,
+                users=scenario.users, certified=scenario.certified,
                 version=__version__,
             )
         )  # fmt: skip

@@ -38,6 +38,7 @@ class Opened(Event):
     stand: str = Field(description="server version, context and namespace, in words")
     namespace: str = Field("", description="where the candidate goes; empty in records of before it was written")
     way_back: str = Field(description="who would restore; whether it was armed, the `armed` event says")
+    owner: str = Field("", description="who alone can roll back, for it would apply the candidate again; else hotfire does")
     users: str
     certified: str = Field("none", description="promote: the certificate relied on, or none")
     version: str
@@ -242,6 +243,19 @@ class Restored(Event):
     served: Served | None = None
 
 
+class Suspended(Event):
+    """Before anything was put back: an owner that would apply the candidate again by itself no longer does."""
+
+    type: Literal["suspended"] = "suspended"
+    object: str
+    resume: str = Field(description="the command that gives it back what its spec said before")
+
+    @property
+    def line(self) -> str:
+        """For people."""
+        return f"{self.object} stays suspended, or it would apply the candidate again; when its source is mended: {self.resume}"
+
+
 class Signalled(Event):
     """A signal asked the run to stop: whatever follows, the verdict is INCONCLUSIVE at best."""
 
@@ -296,6 +310,7 @@ AnyEvent = Annotated[
     | Decided
     | Proved
     | Restored
+    | Suspended
     | Signalled
     | Told
     | Concluded

@@ -76,7 +76,7 @@ def _page(story: Story, folder: Path) -> dict[str, Any]:
         "story": story,
         "opened": story.opened,
         "verdict": story.verdict,
-        "meaning": f"{MEANING[story.verdict]}{_end(story)}",
+        "meaning": _meaning(story),
         "because": because[: BECAUSE - crowded],
         "because_more": max(len(because) - BECAUSE + crowded, 0),
         "facts": _facts(story),
@@ -96,6 +96,12 @@ def _page(story: Story, folder: Path) -> dict[str, Any]:
         "Outcome": Outcome,
         "Proof": Proof,
     }
+
+
+def _meaning(story: Story) -> str:
+    if story.owner and story.verdict is Verdict.INCONCLUSIVE:
+        return f"hotfire restored nothing: the way back is the owner's, {story.owner} must roll back."
+    return f"{MEANING[story.verdict]}{_end(story)}"
 
 
 def _end(story: Story) -> str:

@@ -22,6 +22,7 @@ from hotfire.record.events import (
     Signalled,
     Snapshot,
     Stage,
+    Suspended,
     Told,
 )
 from hotfire.words import Outcome, Proof
@@ -48,6 +49,8 @@ def _lines(event: Event) -> Iterator[str]:
         case Opened():
             yield f"run {event.run}: {event.about}"
             yield f"  {event.mode} on {event.stand}; accelerators: {event.accelerators}; way back: {event.way_back}"
+            if event.owner:
+                yield f"  {event.owner} syncs by itself: hotfire restores nothing without `consent: [suspend-sync]`"
         case Planned():
             asked = sum(check.asked for check in event.checks)
             yield f"planned: {asked} checks, {len(event.checks) - asked} not asked"
@@ -84,7 +87,7 @@ def _lines(event: Event) -> Iterator[str]:
             yield from (f"{before}{event.served}",) if event.served else ()
         case Signalled():
             yield f"{event.signal}: stopping, the way back begins; the verdict is INCONCLUSIVE at best"
-        case Told():
+        case Told() | Suspended():
             yield _one(event.line)
         case Concluded():
             yield f"{event.verdict} (exit {event.verdict.exit_code})"

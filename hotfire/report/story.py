@@ -126,7 +126,14 @@ class Story:
     def way_back(self) -> str:
         """Who would restore, and whether it was proven to stand ready before the change."""
         who = self.opened.way_back if self.opened else "unknown"
+        if self.owner:
+            return who
         return f"{who}, {'armed' if self.last(Armed) else 'not armed'}"
+
+    @property
+    def owner(self) -> str:
+        """Who alone can roll back; empty where hotfire restores."""
+        return self.opened.owner if self.opened else ""
 
     @property
     def run(self) -> str:

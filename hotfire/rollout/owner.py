@@ -48,6 +48,12 @@ def last_writer(obj: Object) -> str:
     return f"{manager} ({MANAGERS[manager]})" if manager in MANAGERS else manager
 
 
+def tools(obj: Object) -> set[str]:
+    """Those that deploy, as far as they wrote fields of it, status aside."""
+    entries = obj["metadata"].get("managedFields") or ()
+    return {MANAGERS.get(one.get("manager", ""), "") for one in entries if one.get("subresource") != "status"} - {""}
+
+
 def _signs(obj: Object) -> Iterator[str]:
     meta = obj["metadata"]
     for place, known in (("labels", LABELS), ("annotations", ANNOTATIONS)):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from hotfire.kube.client import Object
 from hotfire.rollout.job import ACCOUNT
-from hotfire.rollout.rights import Right, rights, watchdog_rights
+from hotfire.rollout.rights import Right, owner_rights, rights, watchdog_rights
 from hotfire.scenario.model import Located
 
 RUNNER = "hotfire"  # the run's own identity
@@ -16,7 +16,7 @@ GROUP = "rbac.authorization.k8s.io"
 
 def rbac(located: Located, home: str, only: str = "") -> list[Object]:
     """For the run and for its watchdog. home: where Lease and journal lie; only: one of the two accounts."""
-    back = watchdog_rights(located)  # the run's too: where no watchdog does it, itself or `hotfire abort` restores
+    back = [*watchdog_rights(located), *owner_rights(located)]  # the run's too: itself or `hotfire abort` may have to restore
     wanted = {RUNNER: list(dict.fromkeys([*rights(located), *back])), ACCOUNT: back}
     return [obj for name, asked in wanted.items() if only in ("", name) for obj in _for(name, asked, located, home)]
 
@@ -25,11 +25,14 @@ def _for(name: str, asked: Sequence[Right], located: Located, home: str) -> Iter
     """A namespace that the run makes cannot hold a Role yet: there all is granted cluster-wide."""
     stand = located.scenario.stand
     yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": home}}
-    inside = [right for right in asked if right.namespaced and not stand.create]
+    away = [right for right in asked if right.namespace]
+    inside = [right for right in asked if right.namespaced and not stand.create and right not in away]
     beyond = [right for right in asked if not right.namespaced or stand.create]
     subject = {"kind": "ServiceAccount", "name": name, "namespace": home}
     if inside:
         yield from _granted("Role", {"name": name, "namespace": stand.namespace}, inside, subject)
+    if away:
+        yield from _granted("Role", {"name": f"{name}-{stand.namespace}", "namespace": away[0].namespace}, away, subject)
     if beyond:
         yield from _granted("ClusterRole", {"name": f"{name}-{stand.namespace}"}, beyond, subject)
 

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 
 from hotfire.errors import HarnessError
-from hotfire.journal.entries import DeleteAdded, DeleteNamespace, ReplacePods
+from hotfire.journal.entries import DeleteAdded, DeleteNamespace, ReplacePods, SuspendSync
 from hotfire.journal.journal import Journal
 from hotfire.journal.store import Stored
 from hotfire.kube.client import Cluster, Conflict, Forbidden, NotFound, Object, Ref, UnknownKind
@@ -19,6 +19,7 @@ from hotfire.rollout.helm import later
 from hotfire.rollout.may_differ import ANNOTATIONS, comparable, owners
 from hotfire.rollout.population import population
 from hotfire.rollout.probes import RUN_LABEL
+from hotfire.rollout.sync import named, resuming, suspending, syncs, under_way
 
 TRIES = 5
 SERVERS_OWN = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "selfLink")
@@ -65,10 +66,12 @@ class Restore:
     def go(self) -> list[str]:
         """What was written, one line each; empty when all was as it should be.
 
-        Raises ApiError in passing trouble: call it again. First what the candidate added beside the workload goes, so that
-        nothing of it scales, fences or holds devices; then configuration comes back before the pods that read it.
+        Raises ApiError in passing trouble: call it again. First nobody applies the candidate again; then what it added beside
+        the workload goes, so that nothing of it scales, fences or holds devices; then configuration comes back before the pods
+        that read it.
         """
         self.writes, self.waiting = [], []
+        self._suspend()
         added = {entry.ref: entry for entry in self.journal.of_type(DeleteAdded)}
         for entry in [entry for ref, entry in added.items() if ref.kind not in CONFIG]:
             self._delete_added(entry)
@@ -103,12 +106,30 @@ class Restore:
             self._may_delete(api_version, kind)
         for entry in self.journal.of_type(DeleteNamespace):
             self.cluster.delete(Ref("v1", "Namespace", "", entry.name), uid=entry.uid, dry_run=True)
+        for one in self.journal.body.syncs if self.journal.body.suspend else ():
+            self.cluster.patch(one.ref, suspending(self.cluster.get(one.ref)), dry_run=True)
         return len(objects) + len(gone)
 
     def _may_delete(self, api_version: str, kind: str) -> None:
         plural, group = self.cluster.resource(api_version, kind)[0], api_version.rpartition("/")[0]
         if not self.cluster.can("delete", plural, group=group, namespace=self.journal.body.namespace):
             raise HarnessError(f"not allowed to delete {plural} in {self.journal.body.namespace}")
+
+    # -- who would apply the candidate again ----------------------------------------------------------------------
+
+    def _suspend(self) -> None:
+        """With what resumes it in the journal first. A sync that began before goes on: what it applies is put back again."""
+        for ref in [one.ref for one in self.journal.body.syncs if self.journal.body.suspend and not self.journal.untouched]:
+            owner = self.cluster.find(ref)
+            if owner is not None and syncs(owner):
+                self.guard()
+                intent = SuspendSync.of(ref, resume=resuming(owner))
+                if intent not in self.journal.of_type(SuspendSync):
+                    self.journal.record(intent)
+                owner = self.cluster.patch(ref, suspending(owner))
+                self.writes.append(f"suspended {named(ref)}")
+            if owner is not None and under_way(owner):
+                self.waiting.append(f"{named(ref)} is suspended, but a sync that it began before is not over")
 
     # -- what was there -------------------------------------------------------------------------------------------
 

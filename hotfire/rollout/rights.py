@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from hotfire.kube.client import Cluster
 from hotfire.rollout.closure import CLAIM
+from hotfire.rollout.sync import KINDS
 from hotfire.scenario.model import Located
 
 CLOSURE = {  # kinds a manifest may hold, or that its workloads rest on -> (group, resource)
@@ -26,13 +27,14 @@ LOOK, WRITE = ("get", "list", "watch"), ("get", "list", "create", "update", "pat
 
 @dataclass(frozen=True)
 class Right:
-    """One verb on one resource in the run's namespace; namespaced is false for Nodes and Namespaces."""
+    """One verb on one resource in the run's namespace, or in another; namespaced is false for Nodes and Namespaces."""
 
     verb: str
     resource: str
     group: str = ""
     subresource: str = ""
     namespaced: bool = True
+    namespace: str = ""
     why: str = field(default="", compare=False)
 
     def __str__(self) -> str:
@@ -135,6 +137,18 @@ def _watching(located: Located) -> Iterator[Right]:
     if located.scenario.stand.create:
         for verb in ("get", "delete"):
             yield Right(verb, "namespaces", namespaced=False, why="the namespace that the run makes goes")
+
+
+def owner_rights(located: Located) -> list[Right]:
+    """What run and watchdog need on whoever deploys it by itself; its kind is known to the cluster alone, so of all of them."""
+    scenario = located.scenario
+    suspends = "suspend-sync" in scenario.consent
+    verbs = ("get", *(("patch",) if suspends else ())) if suspends or located.says("rollout", "owner_in") else ()
+    return [
+        Right(verb, resource, api_version.partition("/")[0], namespace=scenario.rollout.owner_in, why="consent to suspend-sync")
+        for api_version, resource in KINDS.values()
+        for verb in verbs
+    ]
 
 
 def missing(cluster: Cluster, namespace: str, wanted: list[Right]) -> list[Right]:

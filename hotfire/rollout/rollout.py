@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 from hotfire.errors import BadInput, HarnessError, Unjudged
-from hotfire.journal.entries import Asked, DeleteNamespace, Entry, FaultBegun, FaultEnded
+from hotfire.journal.entries import Asked, DeleteNamespace, Entry, FaultBegun, FaultEnded, OnObject
 from hotfire.journal.journal import Body, Journal, name_for
 from hotfire.journal.lease import Lease
 from hotfire.journal.store import fetch, keep
@@ -30,6 +30,7 @@ from hotfire.rollout.proof import applicable
 from hotfire.rollout.restore import anchor_name, anchor_ref
 from hotfire.rollout.settle import Ending, Executor, InProcess, Probe, Settling
 from hotfire.rollout.snapshot import Snapshot, running, take
+from hotfire.rollout.sync import syncing
 from hotfire.rollout.takeover import make_way
 from hotfire.rollout.waiting import hand_over, take_back
 from hotfire.scenario.images import containers
@@ -78,7 +79,8 @@ class Rollout:
                     f"{located.where('stand', 'namespace')}: {namespace} already holds {', '.join(there)}: "
                     f"{scenario.mode} goes where nobody is served from, or `mode: promote`"
                 )
-            journal = Journal.open(cluster, home, _body(located, namespace, run))
+            owners, _ = syncing(cluster, located, namespace)
+            journal = Journal.open(cluster, home, _body(located, namespace, run, owners))
         except BaseException:
             lease.release()
             raise
@@ -116,7 +118,8 @@ class Rollout:
                 pullable.ask(self.cluster, anchor, serving)
         if (image := self.located.scenario.stand.image) is not None:
             self._watch(image)
-        self._move(State.ARMED, "the way back is stored in the cluster" + (f", {self.way_back} holds it" if image else ""))
+        stored_as = "the way back is stored in the cluster" + (f", {self.way_back} holds it" if image else "")
+        self._move(State.ARMED, f"the way back is {self.way_back}" if self.journal.theirs else stored_as)
         return snapshot
 
     def _over(self, before: Mapping[Ref, Object | None], anchor: Object) -> Deploy:
@@ -164,6 +167,8 @@ class Rollout:
     @property
     def way_back(self) -> str:
         """Who would restore. A run whose watchdog cannot be proven alive changes nothing."""
+        if theirs := self.journal.theirs:
+            return f"the owner's ({theirs})"
         image = self.located.scenario.stand.image
         name = watchdog.job_name(self.journal.body.run)
         return f"watchdog {name}, image {image.rpartition('@')[2]}" if image else "in-process"
@@ -337,7 +342,7 @@ def occupied(cluster: Cluster, located: Located, namespace: str) -> Sequence[str
     return [str(ref) for ref in refs if cluster.find(ref) is not None]
 
 
-def _body(located: Located, namespace: str, run: str) -> Body:
+def _body(located: Located, namespace: str, run: str, owners: Sequence[Object] = ()) -> Body:
     scenario = located.scenario
     serves = scenario.candidate.serves
     return Body(
@@ -345,5 +350,6 @@ def _body(located: Located, namespace: str, run: str) -> Body:
         workloads=tuple(one.workload for one in serves), services=tuple(dict.fromkeys(one.service for one in serves)),
         serves=tuple(Asked(service=one.service, port=one.port, runtime=one.runtime, model=one.model, api=one.api)
                      for one in serves),
+        syncs=tuple(OnObject.of(Ref.of(one)) for one in owners), suspend="suspend-sync" in scenario.consent,
         lease_s=scenario.lock.lease, soak_s=scenario.rollback.soak, within_s=scenario.rollback.within,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from hotfire.journal.lease import NotRenewed
 from hotfire.journal.store import Stored, drop, owed
 from hotfire.kube.client import ApiError, Conflict, Object, Ref
 from hotfire.kube.wait import pause, shielded
-from hotfire.record.events import Back, Changed, Event, Proved, Told
+from hotfire.record.events import Back, Changed, Event, Proved, Suspended, Told
 from hotfire.record.events import Restored as RestoredEvent
 from hotfire.rollout import proof
 from hotfire.rollout.ask import through_api_server
@@ -27,6 +27,7 @@ from hotfire.rollout.fence import fence
 from hotfire.rollout.proof import Finding, Scene
 from hotfire.rollout.release import release
 from hotfire.rollout.restore import Restore
+from hotfire.rollout.sync import suspended
 from hotfire.rollout.waiting import undeployed
 from hotfire.words import Decision, Mode, Proof, State, Verdict
 
@@ -240,13 +241,14 @@ class Settling:
                 self.executor.begin(self, why, self._left(time.monotonic()))
             proofs, restored, settled = self._there()
             served = availability.served() if availability else None
-        self.emit(RestoredEvent(of=self.of, restored_s=round(restored, 3), settled_s=round(settled, 3), served=served))
+        if not self.journal.theirs:
+            self.emit(RestoredEvent(of=self.of, restored_s=round(restored, 3), settled_s=round(settled, 3), served=served))
         return proofs, restored, settled
 
     def _asking(self) -> AbstractContextManager[Availability | None]:
         """Where somebody was served before, and something was changed."""
         body = self.journal.body
-        if self.probe is None or "function" in body.not_applicable or self.journal.untouched:
+        if self.probe is None or "function" in body.not_applicable or self.journal.untouched or self.journal.theirs:
             return nullcontext()
         return Availability(self.probe, self.journal.cluster, body.namespace, body.services)
 
@@ -254,9 +256,14 @@ class Settling:
         began = time.monotonic()
         left = self._left(began)
         scene = patiently(self._old_scene, left)
-        if self.journal.untouched:
+        if theirs := self.journal.theirs:
+            scene.reasons = dict.fromkeys((*UNTOUCHED, "time"), f"the way back is the owner's: {theirs}")
+        elif self.journal.untouched:
             scene.reasons = {**scene.reasons, **UNTOUCHED}
-        self.executor.restore(Restore(self.journal, scene.stored, self.guard), left)
+        try:
+            self.executor.restore(Restore(self.journal, scene.stored, self.guard), left)
+        finally:
+            self._say_suspended()
         proofs = self._prove(scene, proof.RESTORED, left)
         restored = time.monotonic() - began
         if all(one.result is not Proof.UNPROVEN for one in proofs.values()):
@@ -298,6 +305,10 @@ class Settling:
     def _say(self, found: Mapping[str, Finding]) -> None:
         for point, one in found.items():
             self.emit(Proved(of=self.of, point=point, result=one.result, evidence=one.evidence, data=one.data))
+
+    def _say_suspended(self) -> None:
+        for event in suspended(self.journal):
+            self.emit(event)
 
     def _old_scene(self) -> Scene:
         return Scene.of_old(self.journal, owed(self.journal), self.probe, self.guard)
@@ -351,6 +362,7 @@ class Settling:
         if isinstance(error, LeaseLost) and (seen := self.executor.tombstone(self.journal, self._left(time.monotonic()))):
             self.say_state()
             self._say(seen)
+            self._say_suspended()
             self.emit(Told(line=f"{problem}: the watchdog brought the run to its end"))
             return Ending(self.journal.state, seen)
         self.emit(Told(line=f"the end is not proven: {problem}"))
@@ -391,8 +403,10 @@ def finish(journal: Journal, guard: Callable[[], None], tell: Callable[[str], No
             tell(f"{event.result:14}  {event.point}: {event.evidence}")
         elif isinstance(event, RestoredEvent) and event.served:
             tell(str(event.served))
-        elif isinstance(event, Changed | Told):
-            tell(event.line if isinstance(event, Told) else f"state {event.state}: {event.why}")
+        elif isinstance(event, Told | Suspended):
+            tell(event.line)
+        elif isinstance(event, Changed):
+            tell(f"state {event.state}: {event.why}")
 
     ask = through_api_server(journal)
     same = partial(moved, journal)

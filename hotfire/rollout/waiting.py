@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 
 from hotfire.errors import HarnessError, LeaseLost, Refused
-from hotfire.journal.entries import Entry
+from hotfire.journal.entries import DeleteAdded, Entry, PutBack, ReplacePods
 from hotfire.journal.journal import Journal, next_step
 from hotfire.journal.lease import Lease, Sight, leases_of
 from hotfire.journal.store import fetch
@@ -69,9 +69,16 @@ def take_back(journal: Journal, why: str, **more: object) -> Lease:
 
 
 def undeployed(journal: Journal) -> Mapping[str, tuple[Entry, ...]]:
-    """What a move to RESTORING changes besides: where the pipeline was never there, nothing has to be undone."""
+    """What a move to RESTORING changes besides: what the pipeline never did, or its owner alone can undo, hotfire leaves."""
+    if journal.theirs:
+        return {"entries": tuple(entry for entry in journal.body.entries if not _pipelines(entry))}
     waiting = journal.body.deploy_by and journal.state in (State.WAITING, State.TESTING)
     return {"entries": ()} if waiting and as_before(journal) else {}
+
+
+def _pipelines(entry: Entry) -> bool:
+    """Whether it undoes the pipeline's deploy, and not what the run added beside it."""
+    return isinstance(entry, PutBack | ReplacePods) or (isinstance(entry, DeleteAdded) and entry.pipelines)
 
 
 def as_before(journal: Journal) -> bool:

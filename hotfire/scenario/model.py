@@ -351,6 +351,10 @@ class Deploys(Model):
     deploy_by: Duration = Field(
         "30m", validate_default=True, description="pipeline: nothing deployed this long after `arm`, the run is closed"
     )
+    owner_in: Name = Field(
+        "argocd",
+        description="pipeline: where the Argo CD Application lies that deploys it, or Flux's object; Flux's labels say it too",
+    )
 
 
 class Lock(Model):
@@ -368,8 +372,10 @@ class Scenario(Model):
     about: str = Field(description="one sentence for the certificate: what replaces what")
     mode: Mode = Field(Mode.CERTIFY, description="promote works where users are served, certify and nightly elsewhere")
     users: Literal["none", "live"] = Field("live", description="none lifts the limits of promote; said on the certificate")
-    consent: tuple[Literal["kill", "oom", "load", "rehearse", "drill"], ...] = Field(
-        (), description="promote: what may be done to live users"
+    consent: tuple[Literal["kill", "oom", "load", "rehearse", "drill", "suspend-sync"], ...] = Field(
+        (),
+        description="promote: what may be done to live users; suspend-sync: to a pipeline that applies by itself, before "
+        "anything is put back; without it the way back is the owner's",
     )
     certified: str = Field("none", description="promote: the verdict.json of a GO for the same candidate digest, or none")
     certified_within: Duration = Field("7d", validate_default=True, description="how old that verdict may be")

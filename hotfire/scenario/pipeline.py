@@ -10,8 +10,11 @@ from hotfire.words import Mode
 def pipeline(scenario: Scenario, located: Located) -> Iterator[tuple[Loc, str]]:
     """What is wrong with `rollout`: hotfire cannot deploy a second time what it never deploys."""
     if not scenario.by_pipeline:
-        if located.says("rollout", "deploy_by"):
-            yield ("rollout", "deploy_by"), "deploy_by goes with `by: pipeline`: hotfire deploys at once"
+        for key in ("deploy_by", "owner_in"):
+            if located.says("rollout", key):
+                yield ("rollout", key), f"{key} goes with `by: pipeline`: hotfire deploys at once"
+        if "suspend-sync" in scenario.consent:
+            yield ("consent",), "suspend-sync goes with `rollout: {by: pipeline}`: nobody else deploys"
         return
     if scenario.mode is not Mode.PROMOTE:
         yield ("rollout", "by"), f"a pipeline deploys where something serves, `mode: promote` is expected, not {scenario.mode}"

@@ -23,6 +23,7 @@ from hotfire.record.events import (
     Proved,
     Seen,
     Signalled,
+    Suspended,
 )
 from hotfire.record.reader import read_as_far
 from hotfire.record.redactor import Redactor
@@ -105,6 +106,27 @@ def test_a_failure_of_the_candidates_restored_is_no_go() -> None:
 @pytest.mark.parametrize("blame", [Blame.PLATFORM, Blame.HARNESS, Blame.UNKNOWN])
 def test_anybody_elses_failure_is_inconclusive(blame: Blame) -> None:
     assert of(back(judged("a.a", FAIL, blame))) is INCONCLUSIVE
+
+
+def the_owners(found: list[Event]) -> list[Event]:
+    """The same run, whose way back is its owner's."""
+    return [opened().model_copy(update={"owner": "Application argocd/llama"}), *found[1:]]
+
+
+def test_a_failure_that_only_the_owner_can_roll_back_is_inconclusive_and_names_him() -> None:
+    lines = entries(the_owners(back(judged("a.a", FAIL, Blame.CANDIDATE))))
+    reached, because = verdict(lines, Ending.of(lines))
+    assert reached is INCONCLUSIVE and because[0].startswith("a.a: FAIL, blame: candidate")
+    assert because[-1] == "hotfire restored nothing: the way back is the owner's, Application argocd/llama must roll back"
+    assert of(the_owners(events())) is GO
+
+
+def test_what_stays_suspended_is_said_with_the_command_that_resumes_it() -> None:
+    suspended = Suspended(object="Application argocd/llama", resume="kubectl -n argocd patch …")
+    for unproven, reached in ((Proof.PROVEN, NO_GO), (Proof.UNPROVEN, UNSAFE)):
+        lines = entries([*back(judged("a.a", FAIL, Blame.CANDIDATE), suspended, suspended, proof=(Proof.PROVEN, unproven))])
+        found, because = verdict(lines, Ending.of(lines))
+        assert found is reached and because.count(suspended.line) == 1 and suspended.resume in suspended.line
 
 
 @pytest.mark.parametrize("one", [INVALID, NOT_RUN])

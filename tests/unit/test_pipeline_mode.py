@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from hotfire.check import catalogue
+from hotfire.errors import BadInput
 from hotfire.plugin.pipeline import Phase
 from hotfire.plugin.run import unarmed
 from hotfire.scenario.loader import load
@@ -42,6 +43,12 @@ def test_each_command_goes_with_its_scenario(tmp_path: Path, phase: Phase, rollo
 def test_a_pipeline_is_not_waited_for_without_a_watchdog(tmp_path: Path) -> None:
     assert unarmed(located(tmp_path)) == []
     assert "needs the watchdog, which holds the Lease meanwhile" in unarmed(located(tmp_path / "by", PIPELINE))[0]
+
+
+def test_a_consent_to_something_else_is_refused_where_it_is_written(tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as refused:
+        located(tmp_path, f"{PIPELINE}consent: [suspend]\n")
+    assert "scenario.yaml:7:11: consent" in refused.value.lines[0] and "suspend-sync" in refused.value.lines[0]
 
 
 def test_arm_and_verify_ask_every_check_between_them_and_settle_the_last() -> None:

@@ -10,8 +10,12 @@ from hotfire.rollout.deploy import carry_over, foreign_annotations
 from hotfire.rollout.may_differ import comparable, differences, owners
 from hotfire.rollout.owner import last_writer, owner_of
 from hotfire.rollout.rights import CLOSURE, rights, watchdog_rights
+from hotfire.rollout.sync import deployer, syncs, under_way
 from hotfire.scenario.model import Located, Scenario
 from hotfire.words import State
+
+KUSTOMIZE, RELEASE = "kustomize.toolkit.fluxcd.io", "helm.toolkit.fluxcd.io"
+RECONCILING = {"type": "Reconciling", "status": "True", "reason": "Progressing"}
 
 
 def obj(kind="Deployment", spec=None, **meta):
@@ -50,6 +54,59 @@ def test_who_wrote_last_is_named_status_aside():
     status = {"manager": "kube-controller-manager", "time": "2026-11-25T05:01:00Z", "subresource": "status"}
     assert last_writer(obj(managedFields=[then, first, status])) == "argocd-controller (Argo CD)"
     assert last_writer(obj()) == "an unknown manager"
+
+
+@pytest.mark.parametrize(
+    ("meta", "which"),
+    [
+        ({"annotations": {"argocd.argoproj.io/tracking-id": "prod:apps/Deployment:ns/llama"}}, "Application/argo/prod"),
+        ({"annotations": {"argocd.argoproj.io/tracking-id": "team_prod:apps/Deployment:ns/llama"}}, "Application/team/prod"),
+        ({"labels": {"argocd.argoproj.io/instance": "team_prod"}}, "Application/team/prod"),
+        (
+            {"labels": {"app.kubernetes.io/instance": "prod"}, "managedFields": [{"manager": "argocd-controller"}]},
+            "Application/argo/prod",
+        ),
+        ({"labels": {"app.kubernetes.io/instance": "prod"}}, None),
+        ({"annotations": {"meta.helm.sh/release-name": "llm"}}, None),
+        ({"labels": {f"{KUSTOMIZE}/name": "apps", f"{KUSTOMIZE}/namespace": "flux-system"}}, "Kustomization/flux-system/apps"),
+        ({"labels": {f"{KUSTOMIZE}/name": "apps", f"{RELEASE}/name": "llm"}}, "HelmRelease/ns/llm"),
+    ],
+)
+def test_the_object_by_which_it_is_deployed_is_found_by_its_marks(meta, which):
+    found = deployer(obj(namespace="ns", **meta), "argo")
+    assert which == (f"{found.kind}/{found.namespace}/{found.name}" if found else None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "by_itself"),
+    [
+        ("Application", {}, False),
+        ("Application", {"syncPolicy": {"retry": {"limit": 2}}}, False),
+        ("Application", {"syncPolicy": {"automated": {}}}, True),
+        ("Application", {"syncPolicy": {"automated": {"enabled": None, "prune": True}}}, True),
+        ("Application", {"syncPolicy": {"automated": {"enabled": False, "selfHeal": True}}}, False),
+        ("Kustomization", {}, True),
+        ("HelmRelease", {"suspend": False}, True),
+        ("Kustomization", {"suspend": True}, False),
+    ],
+)
+def test_whether_it_applies_by_itself_is_as_documented(kind, spec, by_itself):
+    assert syncs(obj(kind, spec)) is by_itself
+
+
+@pytest.mark.parametrize(
+    ("kind", "rest", "applying"),
+    [
+        ("Application", {"operation": {"sync": {}}}, True),
+        ("Application", {"status": {"operationState": {"phase": "Running"}}}, True),
+        ("Application", {"status": {"operationState": {"phase": "Failed"}}}, False),
+        ("Kustomization", {"status": {"conditions": [RECONCILING]}}, True),
+        ("HelmRelease", {"status": {"conditions": [{**RECONCILING, "reason": "ProgressingWithRetry"}]}}, False),
+        ("HelmRelease", {}, False),
+    ],
+)
+def test_a_sync_that_is_still_applying_is_told_from_one_that_waits_for_its_next_try(kind, rest, applying):
+    assert under_way({**obj(kind), **rest}) is applying
 
 
 # -- what may differ ----------------------------------------------------------------------------------------------

@@ -84,6 +84,8 @@ BAD: dict[str, tuple[str, str, str]] = {
     "a rehearsal by a pipeline": ("load: {", "mode: promote\nusers: none\nrollout: {by: pipeline}\nrollback: {rehearse: true}\nload: {", "16:12: rehearse deploys the candidate once more: not with `rollout: {by: pipeline}`"),
     "no time to verify": ("load: {", "mode: promote\nusers: none\nrollout: {by: pipeline, deploy_by: 10m}\nrollback: {settle_by: 10m}\nload: {", "16:12: settle_by 600s is not after deploy_by 600s: nothing could be verified, more is expected"),
     "deploy_by of nobody": ("load: {", "rollout: {deploy_by: 10m}\nload: {", "13:11: deploy_by goes with `by: pipeline`: hotfire deploys at once"),
+    "an owner of nobody": ("load: {", "rollout: {owner_in: argocd}\nload: {", "13:11: owner_in goes with `by: pipeline`: hotfire deploys at once"),
+    "a sync of nobody": ("about:", "mode: promote\nusers: none\nconsent: [suspend-sync]\nabout:", "6:1: suspend-sync goes with `rollout: {by: pipeline}`: nobody else deploys"),
     "no taint": ("load: {", "scheduling: {tolerates: ['ai=x:Never']}\nload: {", "13:26: 'ai=x:Never' is no taint, KEY=VALUE:NoSchedule, :PreferNoSchedule or :NoExecute is expected"),
     "no device": ("load: {", "scheduling: {devices: {nvidia.com/gpu: 0}}\nload: {", "13:24: 0 of nvidia.com/gpu, 1 or more is expected"),
     "load to nobody": ("arrivals: spaced 1s,", "to: tinny, arrivals: spaced 1s,", "13:8: load.to: 'tinny' is no Service of candidate.serves, nearest allowed: tiny"),
@@ -125,6 +127,10 @@ GOOD = {
     "promote without consent": ("about:", "mode: promote\ncertified: none\nabout:"),
     "promote where no users are": ("about:", "mode: promote\nusers: none\nabout:"),
     "by a pipeline": ("about:", "mode: promote\nusers: none\nrollout: {by: pipeline}\nabout:"),
+    "by one that may be suspended": (
+        "about:",
+        "mode: promote\nusers: none\nconsent: [suspend-sync]\nrollout: {by: pipeline, owner_in: flux-system}\nabout:",
+    ),
     "an advisory point estimate": ('"< 2s"}', '"< 2s"}\n  - {metric: ttft, p50: "< 1s", confidence: none, gate: advisory}'),
     "a taint without a value": ("load: {", "scheduling: {tolerates: ['gpu:NoSchedule']}\nload: {"),
 }

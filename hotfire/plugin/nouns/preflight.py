@@ -8,6 +8,7 @@ from hotfire.rollout.load_job import on_paper
 from hotfire.rollout.owner import owner_of
 from hotfire.rollout.rights import missing, rights
 from hotfire.rollout.rollout import home_of
+from hotfire.rollout.sync import syncing, unsuspendable
 from hotfire.scenario.model import Located
 from hotfire.words import Blame
 
@@ -32,9 +33,14 @@ class Preflight:
         return live
 
     def other_owners(self) -> Findings:
-        """Workloads that Helm, Argo CD or Flux deploys: unless it is the run's pipeline, it would re-apply its own."""
-        expected = self.located.scenario.by_pipeline
-        owners = [(obj, owner_of(obj)) for obj in self._workloads() if obj is not None and not expected]
+        """Workloads that Helm, Argo CD or Flux deploys: unless it is the run's pipeline, it would re-apply its own.
+
+        Of a pipeline that applies by itself: what keeps hotfire from knowing it, or from suspending it where that is consented.
+        """
+        workloads = self._workloads()
+        if self.located.scenario.by_pipeline:
+            return Findings(self._unmanageable(), blame=Blame.PLATFORM)
+        owners = [(obj, owner_of(obj)) for obj in workloads if obj is not None]
         return Findings(
             [
                 f"{Ref.of(obj)} is deployed by {owner}: let its pipeline deploy, `rollout: {{by: pipeline}}`"
@@ -43,6 +49,13 @@ class Preflight:
             ],
             blame=Blame.PLATFORM,
         )
+
+    def _unmanageable(self) -> list[str]:
+        scenario = self.located.scenario
+        owners, lines = syncing(self.cluster, self.located, self.namespace)
+        for owner in owners if "suspend-sync" in scenario.consent else ():
+            lines += unsuspendable(self.cluster, owner, scenario.rollout.owner_in)
+        return lines
 
     def _room(self) -> Room:
         self._workloads()
