@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: setup packages built demo test lint unit component stand-tests checks lock bench-stand bench-load bench-statistics crash-matrix
+.PHONY: setup packages built tools demo test lint unit component stand-tests checks lock bench-stand bench-load bench-statistics crash-matrix
 
 setup: packages $(READY)
 
@@ -21,10 +21,13 @@ $(READY): requirements.lock pyproject.toml
 built: setup
 	@$(BIN)/hotfire stand build
 
+tools: built
+	@$(BIN)/python -m tests.helm
+
 demo: setup
 	@$(BIN)/hotfire demo $(if $(KEEP),--keep)
 
-test: setup lint built
+test: setup lint tools
 	@$(BIN)/python -m pytest tests
 
 lint: $(READY)
@@ -35,10 +38,10 @@ lint: $(READY)
 	@$(BIN)/python -m hotfire.check --check
 	@$(BIN)/python -m hotfire.scenario --check
 
-unit component: built
+unit component: tools
 	@$(BIN)/python -m pytest tests/$@
 
-stand-tests: built
+stand-tests: tools
 	@$(BIN)/python -m pytest tests/stand
 
 checks: $(READY)

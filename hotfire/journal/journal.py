@@ -69,6 +69,7 @@ class Body(Strict):
     committed: dict[str, str] = Field(default_factory=dict)  # object of the candidate -> its digest at the commit point
     syncs: tuple[OnObject, ...] = ()  # owners that would apply the candidate again by themselves, when the run was armed
     suspend: bool = False  # consent to suspend them before anything is put back; without it the way back is theirs
+    releases: tuple[str, ...] = ()  # Helm's, that were there when the run was armed
     not_applicable: dict[str, str] = Field(default_factory=dict)  # proof point -> reason, fixed before deploying
     images: tuple[str, ...] = ()  # last known good: digests of the running pods
     templates: dict[str, str] = Field(default_factory=dict)  # workload -> hash of the template they ran

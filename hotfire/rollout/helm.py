@@ -1,9 +1,9 @@
 """Helm keeps what it says of a release in Secrets, one for each revision: they are of the closure where Helm is the pipeline,
 so that after a rollback `helm status` says what serves, and the next `helm upgrade` starts from there."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from hotfire.kube.client import Cluster, Object
+from hotfire.kube.client import Cluster, Object, Ref
 
 RELEASE = "helm.sh/release.v1"  # the Secrets' type
 NAME, NAMESPACE = "meta.helm.sh/release-name", "meta.helm.sh/release-namespace"  # annotations of what a release deployed
@@ -14,10 +14,27 @@ def releases(cluster: Cluster, namespace: str, objects: Iterable[Object]) -> Ite
 
     An upgrade writes these two; all history at once may be more than one Secret beside the journal can hold.
     """
-    noted = [obj["metadata"].get("annotations") or {} for obj in objects]
-    for name in sorted({one[NAME] for one in noted if NAME in one and one.get(NAMESPACE, namespace) == namespace}):
+    for name in _named(namespace, objects):
         found = revisions(cluster, namespace, name)
         yield from (one for one in found if one is found[-1] or one["metadata"]["labels"].get("status") == "deployed")
+
+
+def names(cluster: Cluster, namespace: str) -> Sequence[str]:
+    """Of all releases there."""
+    found = cluster.list("v1", "Secret", namespace, labels="owner=helm")
+    return sorted({one["metadata"]["labels"]["name"] for one in found if one.get("type") == RELEASE})
+
+
+def installed(cluster: Cluster, namespace: str, added: Iterable[Ref], known: Collection[str]) -> Iterator[Object]:
+    """All revisions of the releases that added these objects, known ones aside. While the objects are there: they name them."""
+    live = filter(None, map(cluster.find, added))
+    for name in _named(namespace, live):
+        yield from () if name in known else revisions(cluster, namespace, name)
+
+
+def _named(namespace: str, objects: Iterable[Object]) -> Sequence[str]:
+    noted = [obj["metadata"].get("annotations") or {} for obj in objects]
+    return sorted({one[NAME] for one in noted if NAME in one and one.get(NAMESPACE, namespace) == namespace})
 
 
 def revisions(cluster: Cluster, namespace: str, release: str) -> Sequence[Object]:

@@ -15,7 +15,7 @@ from hotfire.journal.store import Stored
 from hotfire.kube.client import Cluster, Conflict, Forbidden, NotFound, Object, Ref, UnknownKind
 from hotfire.kube.pods import condition, leaving, terminating
 from hotfire.rollout.closure import CONFIG, autoscaled, rank
-from hotfire.rollout.helm import later
+from hotfire.rollout.helm import installed, later
 from hotfire.rollout.may_differ import ANNOTATIONS, comparable, owners
 from hotfire.rollout.population import population
 from hotfire.rollout.probes import RUN_LABEL
@@ -73,6 +73,9 @@ class Restore:
         self.writes, self.waiting = [], []
         self._suspend()
         added = {entry.ref: entry for entry in self.journal.of_type(DeleteAdded)}
+        theirs = [ref for ref, entry in added.items() if entry.pipelines]
+        for obj in installed(self.cluster, self.journal.body.namespace, theirs, self.journal.body.releases):
+            self._delete(obj)
         for entry in [entry for ref, entry in added.items() if ref.kind not in CONFIG]:
             self._delete_added(entry)
         for obj in sorted(self.stored.objects, key=lambda obj: rank(obj["kind"])):

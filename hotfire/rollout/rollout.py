@@ -25,6 +25,7 @@ from hotfire.rollout import pullable
 from hotfire.rollout.armed import ByWatchdog, ask
 from hotfire.rollout.closure import CLAIM, WORKLOADS, written
 from hotfire.rollout.deploy import Deploy
+from hotfire.rollout.helm import names
 from hotfire.rollout.probes import RUN_LABEL
 from hotfire.rollout.proof import applicable
 from hotfire.rollout.restore import anchor_name, anchor_ref
@@ -107,6 +108,7 @@ class Rollout:
         self.lease.guard()
         keep(
             self.journal, stored, images=snapshot.images, templates=dict(snapshot.templates),
+            releases=names(self.cluster, self.namespace) if self.located.scenario.by_pipeline else (),
             not_applicable=applicable(stored, workloads, snapshot.images, can_ask),
         )  # fmt: skip
         self.emit(snapshot.event())

@@ -58,8 +58,7 @@ def test_a_binarys_key_changes_with_its_flags_and_with_its_sums(tmp_path: Path, 
     (tmp_path / "cni").mkdir()
     for file in ("go.mod", "go.sum"):
         (tmp_path / "cni" / file).write_bytes((part.module / file).read_bytes())
-    before = part.key
-    monkeypatch.setattr(build, "MODULES", tmp_path)
+    before, part = part.key, replace(part, modules=tmp_path)
     assert part.key == before
     with (tmp_path / "cni" / "go.sum").open("a") as sums:
         sums.write("x\n")

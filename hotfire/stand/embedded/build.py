@@ -31,15 +31,16 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Component:
-    """One Go module of tools. binaries: name in use -> name the build gives it."""
+    """One Go module of tools. binaries: name in use -> name the build gives it; modules: where its folder lies, of its name."""
 
     name: str
     binaries: Mapping[str, str]
+    modules: Path = MODULES
 
     @property
     def module(self) -> Path:
         """Folder of its go.mod and go.sum."""
-        return MODULES / self.name
+        return self.modules / self.name
 
     @property
     def flags(self) -> Sequence[str]:
