@@ -1,6 +1,7 @@
 """Every report tells what the record says: from real records and real samples, sound, failed, doubtful and hostile ones."""
 
 import gzip
+import html
 import json
 import random
 import re
@@ -400,6 +401,21 @@ def test_the_certificate_says_armed_only_of_a_watchdog_that_was_proven_alive(tmp
 
     Watched(tmp_path).write()
     assert ">watchdog w-1, image sha256:1, armed</dd>" in (tmp_path / "certificate.html").read_text()
+
+
+def test_a_way_back_that_is_the_owners_is_called_so_and_not_restored(tmp_path: Path) -> None:
+    class Theirs(Run):
+        def before(self) -> Iterable[Event]:
+            opened, *rest = super().before()
+            yield opened.model_copy(
+                update={"way_back": "the owner's (Application argocd/llama)", "owner": "Application argocd/llama"}
+            )
+            yield from rest
+
+    assert Theirs(tmp_path, slow=8.0).write() is Verdict.INCONCLUSIVE
+    page = html.unescape((tmp_path / "certificate.html").read_text())
+    assert "hotfire restored nothing: the way back is the owner's, Application argocd/llama must roll back." in page
+    assert ">the owner's (Application argocd/llama)</dd>" in page and "is back" not in page
 
 
 @pytest.mark.parametrize("name", RUNS)
