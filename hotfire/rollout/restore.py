@@ -6,6 +6,7 @@ finds nothing to do and nobody to conflict with.
 """
 
 import copy
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from hotfire.errors import HarnessError
@@ -22,6 +23,7 @@ from hotfire.rollout.probes import RUN_LABEL
 from hotfire.rollout.sync import named, resuming, suspending, syncs, under_way
 
 TRIES = 5
+QUIET_S = 2.0  # an owner that has just been suspended may still act on what it read before, and say so only then
 SERVERS_OWN = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "selfLink")
 SWEPT = (  # where a label sweep looks; claims are not in it, they are never deleted
     ("v1", "Pod"),
@@ -62,6 +64,7 @@ class Restore:
         self.journal, self.stored, self.guard, self.cluster = journal, stored, guard, journal.cluster
         self.writes: list[str] = []
         self.waiting: list[str] = []
+        self.quiet_at = 0.0
 
     def go(self) -> list[str]:
         """What was written, one line each; empty when all was as it should be.
@@ -131,8 +134,9 @@ class Restore:
                     self.journal.record(intent)
                 owner = self.cluster.patch(ref, suspending(owner))
                 self.writes.append(f"suspended {named(ref)}")
-            if owner is not None and under_way(owner):
-                self.waiting.append(f"{named(ref)} is suspended, but a sync that it began before is not over")
+                self.quiet_at = time.monotonic() + QUIET_S
+            if owner is not None and (under_way(owner) or time.monotonic() < self.quiet_at):
+                self.waiting.append(f"{named(ref)} is suspended, but a sync that it began before may not be over")
 
     # -- what was there -------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ consent, left alone without. The watchdog is a process."""
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from hotfire.check import CheckSpec, Evidence, running
 from hotfire.journal.entries import OnObject, SuspendSync
 from hotfire.kube.client import ApiError, Cluster, Object, Ref
 from hotfire.kube.wait import pause
+from hotfire.plugin.close import settle
 from hotfire.plugin.nouns.preflight import Preflight
 from hotfire.record.events import Event, Suspended
 from hotfire.rollout.armed import ByWatchdog
@@ -19,7 +21,7 @@ from hotfire.rollout.rbac import RUNNER, rbac
 from hotfire.rollout.settle import Settling
 from hotfire.rollout.waiting import take_back
 from hotfire.scenario.loader import load
-from hotfire.words import Decision, State
+from hotfire.words import Decision, State, Verdict
 from tests.component.test_rollout_waiting import hands_over, waiting
 from tests.component.test_rollout_watchdog import until
 from tests.control_plane import let
@@ -115,6 +117,7 @@ def owner(waiting: Scene, crds, kind: str) -> Iterator[Owner]:
 
 
 argo_cd = pytest.mark.parametrize("kind", ["Application"], indirect=True)
+flux = pytest.mark.parametrize("kind", ["Kustomization"], indirect=True)
 
 
 def deploys(scene: Scene, owner: Owner) -> None:
@@ -128,6 +131,13 @@ def dies(scene: Scene) -> None:
     take_back(scene.read(), "verify", deploy_by="").leave()
 
 
+def settled(scene: Scene) -> str:
+    """What the step that always runs says of it then."""
+    lines: list[str] = []
+    assert settle(lambda: scene.cluster, Path("run-a"), scene.namespace, gone=True, tell=lines.append) is Verdict.INCONCLUSIVE
+    return "\n".join(lines)
+
+
 def test_with_consent_the_owner_is_suspended_and_the_baseline_stays(waiting: Scene, owner: Owner) -> None:
     process = waiting.watchdog()
     deploys(waiting, owner)
@@ -136,13 +146,15 @@ def test_with_consent_the_owner_is_suspended_and_the_baseline_stays(waiting: Sce
     said = waiting.ended(process)
     pause(1)
     assert waiting.batch == "8" and waiting.read().state is State.RESTORED and waiting.read().ended, said
-    assert f"{owner.ref.kind} {waiting.namespace}/llama stays suspended" in said and "kubectl -n" in said
+    told = f"{owner.ref.kind} {waiting.namespace}/llama stays suspended"
+    assert told in said and told in settled(waiting)
     (entry,) = waiting.read().of_type(SuspendSync)
     waiting.cluster.patch(owner.ref, entry.resume)
     assert owner.spec == owner.before
     until(lambda: waiting.batch == "16")
 
 
+@flux
 def test_the_run_that_asked_for_the_way_back_says_who_is_suspended(waiting: Scene, owner: Owner) -> None:
     waiting.watchdog()
     deploys(waiting, owner)
@@ -156,6 +168,7 @@ def test_the_run_that_asked_for_the_way_back_says_who_is_suspended(waiting: Scen
     assert one.resume.startswith(f"kubectl -n {waiting.namespace} patch {resource} llama --type merge -p '{{")
 
 
+@argo_cd
 def test_after_a_go_the_sync_is_as_it_was(waiting: Scene, owner: Owner) -> None:
     waiting.watchdog()
     deploys(waiting, owner)
@@ -178,8 +191,10 @@ def test_without_consent_nothing_is_restored_and_nothing_is_unsafe(waiting: Scen
     assert waiting.settings() == before and LABEL not in before["metadata"].get("labels", {}) and owner.spec == owner.before
     assert f"closure: the way back is the owner's: {owner.ref.kind} {waiting.namespace}/llama" in said
     assert journal.body.proofs["residue"].startswith("PROVEN")
+    assert f"hotfire restored nothing: {owner.ref.kind} {waiting.namespace}/llama must roll back" in settled(waiting)
 
 
+@flux
 def test_nobody_deployed_and_nobody_is_suspended(waiting: Scene, owner: Owner) -> None:
     process = waiting.watchdog()
     hands_over(waiting, within_s=2)
@@ -333,7 +348,7 @@ def test_an_application_of_an_application_that_syncs_would_not_stay_suspended(ah
     assert line.endswith(f"would not stay suspended: Application {space}/apps writes its spec")
 
 
-@pytest.mark.parametrize("kind", ["Kustomization"], indirect=True)
+@flux
 def test_a_flux_object_whose_own_source_says_suspend_would_not_stay_suspended(ahead: Ahead) -> None:
     ahead.plant("suspend-sync")
     ahead.apply("kustomize-controller", {"interval": "1m"})
