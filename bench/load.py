@@ -4,7 +4,7 @@
 
 Writes reports/bench/load.json {"figures": {...}, "cells": {...}}. Tokens come at 50 a second per stream. On one machine
 the kernel's stamp bounds the reading side only: what a network does before it is not in these figures. Run it on a quiet
-machine: `steal` and `load_before` are in the cells.
+machine: `steal` and `load_before` are in the cells. Tools made for this (bench/tools.py) are quoted beside ours.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tools import QUOTED, TOOLS
 
 from hotfire.gates.statistics import judge_rated, percentile
 from hotfire.load.plan import Prompt, draw
@@ -340,15 +341,25 @@ def section_million(runs: int) -> tuple[Cell, Cell]:
 
 def section_peers(runs: int) -> tuple[Cell, Cell]:
     out: Cell = {}
-    print("\nclient     streams  p99 gap ratio   TTFT error p50 / p99 ms   us CPU a token")
-    for client in ("httpx", "aiohttp", "fast-http"):
+    print("on one machine the kernel's stamp bounds the reading side only: what a network does is not in these figures")
+    print("client          streams  p99 gap ratio   TTFT error p50 / p99 ms   us CPU a token")
+    for client in ("hotfire", "httpx", "aiohttp", "fast-http"):
         for level in (20, 100, 300):
-            row = out[f"{client}-{level}"] = peer(client, level)
+            row = out[f"{client}-{level}"] = streams(level) if client == "hotfire" else peer(client, level)
             if not row:
-                print(f"{client:10s} {level:7d}  no answer was read to its end")
+                print(f"{client:15s} {level:7d}  no answer was read to its end")
                 continue
-            print(f"{client:10s} {level:7d}  {row['ratio']:13.3f}  {row['ttft_error_ms'][0]:10.2f} "
+            print(f"{client:15s} {level:7d}  {row['ratio']:13.3f}  {row['ttft_error_ms'][0]:10.2f} "
                   f"/ {row['ttft_error_ms'][1]:8.2f}  {row['cpu_us_per_token']:14.1f}", flush=True)  # fmt: skip
+    for tool in TOOLS:
+        for level, (p50, p99) in tool.ttft_error_ms.items():
+            ratio = tool.p99_gap_ms[0] / tool.p99_gap_ms[1] if level == 300 else None
+            quoted = f"{tool.version} of {QUOTED}, not measured here"
+            out[f"{tool.name}-{level}"] = {
+                "level": level, "quoted": quoted, "ttft_error_ms": [p50, p99], "ratio": ratio, "note": tool.note,
+            }  # fmt: skip
+            print(f"{tool.name:15s} {level:7d}  {'-' if ratio is None else f'{ratio:.3f}':>13s}  {p50:+10.2f} / {p99:+8.2f}  "
+                  f"{'-':>14s}   quoted: {quoted}{f'; {tool.note}' if tool.note else ''}", flush=True)  # fmt: skip
     out["paced"] = peer("fast-http-paced", 10)
     print(f"locust's constant_throughput under the freeze: p99 {out['paced']['p99_said_ms']:.0f} ms, "
           f"{out['paced']['sent']} of {out['paced']['planned']} sent")  # fmt: skip
