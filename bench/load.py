@@ -4,7 +4,8 @@
 
 Writes reports/bench/load.json {"figures": {...}, "cells": {...}}. Tokens come at 50 a second per stream. On one machine
 the kernel's stamp bounds the reading side only: what a network does before it is not in these figures. Run it on a quiet
-machine: `steal` and `load_before` are in the cells. Tools made for this (bench/tools.py) are quoted beside ours.
+machine: `steal` and `load_before` are in the cells. Tools made for this (bench/tools.py) are quoted beside
+ours, and with PEERS=1 in the environment two of the three are installed (2 GB) and measured.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tools import QUOTED, TOOLS
+from tools import QUOTED, TOOLS, Tool, ToolError, installed, run
 
 from hotfire.gates.statistics import judge_rated, percentile
 from hotfire.load.plan import Prompt, draw
@@ -243,6 +244,40 @@ def peer(client: str, level: int) -> Cell:
     }  # fmt: skip
 
 
+def quoted(tool: Tool, level: int) -> Cell:
+    """What was measured of a tool on another day."""
+    said, true = tool.p99_gap_ms
+    return {"level": level, "quoted": True, "version": tool.version, "ratio": said / true if level == 300 else None,
+            "ttft_error_ms": tool.ttft_error_ms[level],
+            "note": f"{tool.version}, quoted of {QUOTED}, not measured here" + f"; {tool.note}" * bool(tool.note)}  # fmt: skip
+
+
+def ready(tool: Tool) -> bool:
+    """Whether a tool can be run here; says why not."""
+    try:
+        return tool.command is not None and installed(tool).is_dir()
+    except ToolError as error:
+        print(f"{tool.name} {tool.version}: not installed: {error}", flush=True)
+        return False
+
+
+def by_tool(tool: Tool, level: int) -> Cell:
+    """The same streams by a tool made for them: its reported distribution less the server's."""
+    with folder() as path:
+        server = Truth(path, "--ttft", str(TTFT_MS), "--itl", str(ITL_MS))
+        try:
+            said = run(tool, server.url, level, path, CLIENT_CPU)
+        finally:
+            truth = server.log()
+    first = np.array([sends[0] - came for came, sends in truth.values() if sends]) / 1e6
+    gaps = np.concatenate([np.diff(sends) for _, sends in truth.values()]) / 1e6
+    return {
+        "level": level, "quoted": False, "version": tool.version, "ratio": said.gap / float(np.percentile(gaps, 99)),
+        "ttft_error_ms": [said.ttft[0] - float(np.percentile(first, 50)), said.ttft[1] - float(np.percentile(first, 99))],
+        "note": f"{tool.version}, {len(truth)} requests" + f"; {tool.note}" * bool(tool.note),
+    }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
@@ -352,14 +387,16 @@ def section_peers(runs: int) -> tuple[Cell, Cell]:
             print(f"{client:15s} {level:7d}  {row['ratio']:13.3f}  {row['ttft_error_ms'][0]:10.2f} "
                   f"/ {row['ttft_error_ms'][1]:8.2f}  {row['cpu_us_per_token']:14.1f}", flush=True)  # fmt: skip
     for tool in TOOLS:
-        for level, (p50, p99) in tool.ttft_error_ms.items():
-            ratio = tool.p99_gap_ms[0] / tool.p99_gap_ms[1] if level == 300 else None
-            quoted = f"{tool.version} of {QUOTED}, not measured here"
-            out[f"{tool.name}-{level}"] = {
-                "level": level, "quoted": quoted, "ttft_error_ms": [p50, p99], "ratio": ratio, "note": tool.note,
-            }  # fmt: skip
-            print(f"{tool.name:15s} {level:7d}  {'-' if ratio is None else f'{ratio:.3f}':>13s}  {p50:+10.2f} / {p99:+8.2f}  "
-                  f"{'-':>14s}   quoted: {quoted}{f'; {tool.note}' if tool.note else ''}", flush=True)  # fmt: skip
+        measured = os.environ.get("PEERS") == "1" and ready(tool)
+        for level in tool.ttft_error_ms:
+            try:
+                row = out[f"{tool.name}-{level}"] = by_tool(tool, level) if measured else quoted(tool, level)
+            except ToolError as error:
+                print(f"{tool.name:15s} {level:7d}  not measured: {error}", flush=True)
+                continue
+            ratio, (p50, p99) = f"{row['ratio']:.3f}" if row["ratio"] else "-", row["ttft_error_ms"]
+            print(f"{tool.name:15s} {level:7d}  {ratio:>13s}  {p50:+10.2f} / {p99:+8.2f}  {'-':>14s}   {row['note']}",
+                  flush=True)  # fmt: skip
     out["paced"] = peer("fast-http-paced", 10)
     print(f"locust's constant_throughput under the freeze: p99 {out['paced']['p99_said_ms']:.0f} ms, "
           f"{out['paced']['sent']} of {out['paced']['planned']} sent")  # fmt: skip

@@ -3,10 +3,11 @@
     python bench/server.py --truth FILE [--ttft MS] [--itl MS] [--freeze AT:SECONDS ...] [--service MS] [--cpu N]
 
 One epoll loop on raw sockets, so that it stays truthful where the client is to be measured. It prints the port it listens
-on. OpenAI chat SSE, chunked, one token a chunk, keep-alive; a request gets `max_tokens` tokens, one each --itl after a
-first one at --ttft (+-20 %, by the request's id, so that streams are not in step). --freeze AT:S: it stops doing anything
-at all for S seconds, AT seconds after its first request. On SIGTERM it writes one JSON line per request to --truth:
-{"rid", "recv": ns, "sends": [ns, ...]}: recv by the kernel's stamp of the request, sends just before each send.
+on. OpenAI chat SSE, chunked, one token a chunk, keep-alive; a request gets `max_completion_tokens` or `max_tokens` tokens,
+one each --itl after a first one at --ttft (+-20 %, by the request's id, so that streams are not in step); a GET is told of
+one model. --freeze AT:S: it stops doing anything at all for S seconds, AT seconds after its first request. On SIGTERM it
+writes one JSON line per request to --truth: {"rid", "recv": ns, "sends": [ns, ...]}: recv by the kernel's stamp of the
+request, sends just before each send.
 """
 
 import argparse
@@ -40,6 +41,8 @@ def chunk(delta: str, finish: str = "null") -> bytes:
 
 ROLE, TOKEN = chunk('"role":"assistant","content":""'), chunk('"content":" tok"')
 LAST = chunk("", '"length"') + event("[DONE]") + b"0\r\n\r\n"
+NAMED = b'{"object":"list","data":[{"id":"m","object":"model"}]}'
+MODELS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(NAMED), NAMED)
 
 
 class Server:
@@ -119,6 +122,9 @@ class Server:
             return
         whole = self.halves.pop(fd, b"") + data
         head, cut, body = whole.partition(b"\r\n\r\n")
+        if cut and head.startswith(b"GET "):  # tools look for the model first
+            sock.send(MODELS)
+            return
         length = re.search(rb"(?i)content-length: (\d+)", head)
         if not cut or not length or len(body) < int(length[1]):
             self.halves[fd] = whole
@@ -130,7 +136,8 @@ class Server:
         self.log[rid] = (now, [])
         spread = 0.8 + 0.4 * ((hash(rid) & 1023) / 1023)
         self.order += 1
-        heapq.heappush(self.heap, (int(now + self.ttft * spread), self.order, fd, rid, asked.get("max_tokens", 16), 0))
+        tokens = asked.get("max_completion_tokens") or asked.get("max_tokens", 16)
+        heapq.heappush(self.heap, (int(now + self.ttft * spread), self.order, fd, rid, tokens, 0))
 
     def step(self, due: tuple[int, int, int, str, int, int]) -> None:
         when, order, fd, rid, left, step = due
