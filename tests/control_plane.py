@@ -18,6 +18,7 @@ import pytest
 from hotfire.kube.client import Cluster, Object
 from hotfire.kube.wait import pause
 from hotfire.stand.embedded import build
+from hotfire.stand.embedded.patience import until
 from hotfire.stand.embedded.pki import Authority
 
 PEOPLE = {"admin": "system:masters", "reader": "readers"}  # user -> group; the password is the user's name
@@ -27,6 +28,13 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def _stopped(pid: int) -> bool:
+    try:
+        return all("State:\tT" in (one / "status").read_text() for one in Path(f"/proc/{pid}/task").iterdir())
+    except OSError:  # a thread that has just ended
+        return False
 
 
 @dataclass
@@ -74,7 +82,10 @@ class ControlPlane:
         self.children["kube-apiserver"].wait()
 
     def freeze_api(self) -> None:
-        self.children["kube-apiserver"].send_signal(signal.SIGSTOP)
+        """Return once it has stopped: on a busy machine its other threads answer for a moment longer."""
+        child = self.children["kube-apiserver"]
+        child.send_signal(signal.SIGSTOP)
+        until("every thread of the API server has stopped", lambda: _stopped(child.pid), 5)
 
     def thaw_api(self) -> None:
         self.children["kube-apiserver"].send_signal(signal.SIGCONT)
