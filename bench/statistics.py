@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parent))
 import worlds
 
-from hotfire.gates import flow, guard
+from hotfire.gates import flow, guard, users
 from hotfire.gates import statistics as gates
 
 P0, FIRST, SEED = 0.05, 2_500, 4_711
 UTILISATIONS = (0.5, 0.7, 0.8, 0.9)
+INTERVALS = (5, 20, 100)  # requests from one reading of the counters to the next
 MULTIPLES = (0.67, 1.0, 1.25, 1.5, 2.0)
 OUT = Path(__file__).parent.parent / "reports" / "bench"
 
@@ -119,6 +120,39 @@ def burnt(latency: worlds.Floats, limit: float) -> int:
     """The count at which the burn guard ends the run; 0 for never."""
     bad, alpha = latency > limit, gates.alphas(0.95)[1]
     return next((n for n in CHECKPOINTS if guard.burns(bad[:n], latency[:n], P0, alpha)), 0)
+
+
+def counted(
+    runs: int, size: int, utilisations: tuple[float, ...] = UTILISATIONS
+) -> dict[float, tuple[list[float], list[float], int]]:
+    """The burn guard on counters: utilisation -> (false ends at the limit, deaths found; % of runs by world; the most requests
+    from a death to its end). Requests are counted when they end, in intervals of `size` of them on average."""
+    sizes, alpha = gates.look_sizes(FIRST), gates.alphas(0.95)[1]
+    found: dict[float, tuple[list[float], list[float], int]] = {}
+    for use in utilisations:
+        wrong, dead, most = [], [], 0
+        for name in worlds.SERVED:
+            due, end = worlds.served(name, use, runs, sizes[-1], SEED)
+            limit = float(np.quantile(end - due, 1 - P0))
+            ends = [ended(a, b, limit, size, alpha) for a, b in zip(due, end, strict=True)]
+            deaths = [ended(a, b, limit, size, alpha, dies=FIRST) for a, b in zip(due, end, strict=True)]
+            wrong.append(100 * float(np.mean([n > 0 for n in ends])))
+            dead.append(100 * float(np.mean([n > 0 for n in deaths])))
+            most = max(most, *(n - FIRST for n in deaths))
+        found[use] = (wrong, dead, most)
+    return found
+
+
+def ended(due: worlds.Floats, end: worlds.Floats, limit: float, size: int, alpha: float, dies: int | None = None) -> int:
+    """Requests counted when the guard on counters burns; 0 for never. dies: from that one on, every request is bad."""
+    bad, order = end - due > limit, np.argsort(end, kind="stable")
+    bad[dies if dies is not None else len(bad) :] = True
+    which = ((end[order] - end[order[0]]) / (size * (due[-1] - due[0]) / len(due))).astype(int)
+    burn = users.Burn(P0, alpha, "e2e")
+    for n, k in zip(np.bincount(which), np.bincount(which, weights=bad[order]), strict=True):
+        if burn.add(int(n), int(k)):
+            return burn.requests
+    return 0
 
 
 def capacity(
@@ -214,6 +248,18 @@ def main() -> None:
                 file.writelines(json.dumps(row) + "\n" for row in fresh)
             print(f"{time.monotonic() - began:5.0f} s  {name} {use}", file=sys.stderr)
     figures = report(rows)
+    print(
+        "burn guard on counters, intervals of so many requests: util, false ends (mean / worst world, %), deaths found, within"
+    )
+    for size in INTERVALS:
+        by_use = counted(asked.runs // 2, size)
+        for use, (wrong, dead, most) in by_use.items():
+            print(f"  {size:3d}  {use}  {np.mean(wrong):4.2f} /{max(wrong):5.2f}   {min(dead):5.1f}   {most} requests")
+        figures |= {
+            f"users_guard_false_worst_pct_{size}": round(max(max(wrong) for wrong, _, _ in by_use.values()), 2),
+            f"users_guard_found_dead_pct_{size}": round(min(min(dead) for _, dead, _ in by_use.values()), 1),
+            f"users_guard_found_dead_after_{size}": max(most for _, _, most in by_use.values()),
+        }
     above = capacity(asked.runs // 2)
     print("saturation, any of five looks: util, flagged (mean / worst world, %), confirmed")
     for use, (flagged, sure) in above.items():

@@ -18,6 +18,7 @@ import click
 
 from hotfire.errors import HarnessError, Unjudged
 from hotfire.record.events import PlannedCheck, Seen
+from hotfire.runtimes.guarded import guards
 from hotfire.scenario.model import Fault, Scenario
 from hotfire.words import Blame, Gate, Reason
 
@@ -29,6 +30,7 @@ FIXTURE = {
     "faults": "fault",
     "injected": "secret",
     "candidate.serves": "service",
+    "guarded": "counted",
 }  # what `per` may be -> its noun
 Test = TypeVar("Test", bound=Callable[..., None])
 
@@ -222,12 +224,17 @@ def plan(specs: Sequence[CheckSpec], scenario: Scenario) -> tuple[PlannedCheck, 
             planned.append(PlannedCheck(**common, asked=False, reason=Reason.NOT_ASKED))
             continue
         for name, value in declared:
-            consent = value.family if isinstance(value, Fault) else spec.consent
-            allowed = not consent or scenario.permits(consent)
-            gate = getattr(value, "gate", spec.gate)
-            reason = None if allowed else Reason.NO_CONSENT
-            planned.append(PlannedCheck(**(common | {"gate": gate}), param=name, asked=allowed, reason=reason))
+            gate, reason = getattr(value, "gate", spec.gate), _withheld(spec, value, scenario)
+            planned.append(PlannedCheck(**(common | {"gate": gate}), param=name, asked=reason is None, reason=reason))
     return tuple(planned)
+
+
+def _withheld(spec: CheckSpec, value: Any, scenario: Scenario) -> Reason | None:
+    """Why a declared thing is not asked about."""
+    consent = value.family if isinstance(value, Fault) else spec.consent
+    if consent and not scenario.permits(consent):
+        return Reason.NO_CONSENT
+    return Reason.NOT_COUNTED if spec.per == "guarded" and not guards(value, scenario) else None
 
 
 def write_readme(specs: Sequence[CheckSpec], folder: Path) -> str:

@@ -8,6 +8,7 @@ HotfireError
 ├── Unjudged        cannot be judged: INVALID, with a Reason
 ├── HarnessError    hotfire itself is broken: INVALID, blamed on the harness
 │   └── LeaseLost   another run or an operator took the workload: stop writing at once
+├── Halted          the run stops where it is, for what it has found meanwhile: the checks that are left are NOT_RUN
 └── Interrupted     SIGINT or SIGTERM was seen; the baseline is restored, never exit 0
 """
 
@@ -71,6 +72,10 @@ class HarnessError(HotfireError):
 
 class LeaseLost(HarnessError):
     """The Lease or the journal is no longer this run's."""
+
+
+class Halted(HotfireError):
+    """What was found beside the checks leaves nothing to ask; the text says it."""
 
 
 class Interrupted(HotfireError):

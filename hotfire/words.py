@@ -138,6 +138,7 @@ class Reason(StrEnum):
     SKIPPED = "skipped"
     NOT_ASKED = "not-asked"  # the scenario does not declare it
     NO_CONSENT = "no-consent"  # promote without consent
+    NOT_COUNTED = "not-counted"  # the runtime counts nothing that an objective could be held against
     # FAIL
     BREACH = "breach"  # observed is not expected
     XFAIL = "xfail"

@@ -45,7 +45,8 @@ class Facts:
     `scheduling:` asks. pull: the kubelet's words; baseline_pulls: the control image came down on that node with that secret.
     died: how a container ended; spec: why the kubelet cannot make one of it; unready: runs and fails its own probe.
     platform: node pressure, preemption, a lost node, an API outage in the window. slo: an objective was missed;
-    client_sound: the load client's own check. ours: an exception of our own, or a pod of our own that was evicted.
+    client_sound: the load client's own check; users: the objective that users' requests miss by the pods' own counters.
+    ours: an exception of our own, or a pod of our own that was evicted.
     """
 
     pending: bool = False
@@ -58,6 +59,7 @@ class Facts:
     unready: bool = False
     platform: tuple[str, ...] = ()
     slo: str = ""
+    users: str = ""
     client_sound: bool | None = None
     ours: str = ""
 
@@ -128,13 +130,14 @@ RULES: tuple[Rule, ...] = (
         lambda f: f"the control image is not pulled on that node either: {f.pull}",
     ),
     (
-        lambda f: bool(f.platform) and bool(f.died or f.slo or f.unready or f.spec),
+        lambda f: bool(f.platform) and bool(f.died or f.slo or f.users or f.unready or f.spec),
         Blame.PLATFORM,
         lambda f: "; ".join(f.platform),
     ),
     (lambda f: bool(f.died), Blame.CANDIDATE, lambda f: f.died),
     (lambda f: bool(f.spec), Blame.CANDIDATE, lambda f: f"its own spec cannot be run: {f.spec}"),
     (lambda f: f.unready, Blame.CANDIDATE, lambda f: "it runs, and its own probe does not say ready"),
+    (lambda f: bool(f.users), Blame.CANDIDATE, lambda f: f"{f.users}; its own pods counted them, and the platform was quiet"),
     (
         lambda f: bool(f.slo) and f.client_sound is True,
         Blame.CANDIDATE,

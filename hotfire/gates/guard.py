@@ -36,9 +36,9 @@ def checkpoint(requests: int) -> int:
     return reached
 
 
-def burns(bad: ArrayLike, latency: ArrayLike, p0: float, alpha: float) -> bool:
+def burns(bad: ArrayLike, latency: ArrayLike, p0: float, alpha: float, *, thirds: bool = True) -> bool:
     """Whether a rated load fails beyond doubt. bad: (n,) proven flags; latency: (n,) seconds, inf for a failure; in order of
-    the due times, none left out; alpha: of FAIL at one look."""
+    the due times, none left out; alpha: of FAIL at one look; thirds: whether the newest third may be the slow window."""
     import numpy as np
 
     flags, seconds = np.asarray(bad, bool), np.asarray(latency, float)
@@ -46,7 +46,7 @@ def burns(bad: ArrayLike, latency: ArrayLike, p0: float, alpha: float) -> bool:
     newest = flags[n - max(n // 10, FAST) :]
     if n < LEAST_FAIL or newest.mean() < BURN * p0 or flags.mean() < (NEARLY_ALL if n < EARLY else p0):
         return False
-    slow = [0] if n // 3 < LATE else [0, n - n // 3]
+    slow = [0, n - n // 3] if thirds and n // 3 >= LATE else [0]
     return any(_fails(flags[since:], seconds[since:], p0, SPENT * alpha) for since in slow)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import urllib3
 
-from hotfire.errors import Breach, Interrupted, Unjudged
+from hotfire.errors import Breach, Halted, Interrupted, Unjudged
 from hotfire.kube.errors import ApiError, Gone, Unreachable, refused
 from hotfire.kube.pods import line_of
 from hotfire.words import Blame, Reason
@@ -34,6 +34,7 @@ CHUNK = 30  # seconds after which the server ends a watch, so that a half-open c
 class _Flag:
     up = False
     shields = 0
+    act: Callable[[], str] | None = None
 
 
 def interrupt() -> None:
@@ -48,13 +49,26 @@ def interrupted() -> bool:
 
 def forget_interrupt() -> None:
     """Lower the flag: a new run in the same process."""
-    _Flag.up = False
+    _Flag.up, _Flag.act = False, None
+
+
+def halt(act: Callable[[], str] | None) -> None:
+    """From another thread: the main thread is to call this at its next look at the flag, and to raise Halted with what it
+    says. None: not any more."""
+    _Flag.act = act
 
 
 def check_interrupt() -> None:
-    """Raise Interrupted in the main thread, where a run decides; other threads go on until they are told."""
-    if _Flag.up and not _Flag.shields and threading.current_thread() is threading.main_thread():
+    """Raise Interrupted or Halted in the main thread, where a run decides; other threads go on until they are told."""
+    if _Flag.shields or threading.current_thread() is not threading.main_thread():
+        return
+    if _Flag.up:
         raise Interrupted("a signal asked the run to stop")
+    if (act := _Flag.act) is not None:
+        _Flag.act = None
+        with shielded():
+            why = act()
+        raise Halted(why)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 import pytest
 
 from hotfire.plugin.nouns.candidate import Candidate
+from hotfire.plugin.nouns.counted import Counted
 from hotfire.plugin.nouns.fault import FaultNoun
 from hotfire.plugin.nouns.load import LoadNoun
 from hotfire.plugin.nouns.preflight import Preflight
@@ -94,6 +95,12 @@ def fault(run: Run, request: pytest.FixtureRequest) -> Iterator[FaultNoun]:
 def drill(run: Run) -> Rehearsal:
     """The way back after all else was seen."""
     return Rehearsal(run, "drill")
+
+
+@pytest.fixture
+def counted(run: Run, request: pytest.FixtureRequest) -> Counted:
+    """What the pods of one API have counted while it served users."""
+    return Counted(run, request.param)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from hotfire.kube.client import ApiError, Cluster, Object
 from hotfire.kube.wait import interrupted, shielded
 from hotfire.own_checks import checks_of
 from hotfire.plugin.secrets import copied, learn, secret_values, secrets_in
+from hotfire.plugin.users import UsersWatch
 from hotfire.record.events import (
     Closed,
     Concluded,
@@ -107,7 +108,8 @@ class Run:
         self.ending: Settlement | None = None
         self.settling_s = 0.0
         self.applied = time.monotonic()  # when the candidate was deployed
-        self.signal = ""
+        self.signal = self.halted = ""  # what stopped it: a signal's name; what was found beside the checks
+        self.users = UsersWatch(self)
         self._reach: dict[Serves, str] = {}
         self._recorder: Recorder | None = None
         self._rollout: Rollout | None = None
@@ -219,6 +221,8 @@ class Run:
 
     def anchor_head(self) -> None:
         """Through a journal that cannot be written now: then the verdict says that the record is not anchored."""
+        if self.halted and not self.rollout.journal.final:
+            return  # the watchdog writes it now, the end's anchor covers all
         try:
             with shielded():
                 self.rollout.anchor_head(self.recorder.head)
@@ -296,10 +300,12 @@ class Run:
     def client(self, serves: Serves) -> RuntimeClient:
         """Asks one API as its users do."""
         verify = ssl.create_default_context(cafile=self.ca) if self.ca else True
-        return RuntimeClient(
+        client = RuntimeClient(
             self.url(serves), serves.runtime, serves.model, api=serves.api, timeout=self.scenario.behaviour.timeout,
             token=self.token(), verify=verify,
         )  # fmt: skip
+        self.users.clients.append((serves.workload, client))
+        return client
 
     @property
     def ca(self) -> str:
@@ -317,8 +323,9 @@ class Run:
 
     def _settle(self) -> Settlement:
         if interrupted():
-            self._hand_over(self.signal or "signal")
+            self.hand_over(self.signal or "signal")
             self.emit(Signalled(signal=self.signal or "signal"))
+        self.users.end()
         self.anchor_head()
         decision, because = decide(self.recorder.entries)
         if decision is Decision.ROLL_BACK and self.rollout.anchor is not None:
@@ -334,8 +341,8 @@ class Run:
         bundle = collect(self.cluster, self.namespace, self.folder / name, self.redactor.text)
         self.emit(Told(line=f"kept {bundle}"))
 
-    def _hand_over(self, why: str) -> None:
-        """First of all: a pipeline that stops a run gives it seconds, a way back may take minutes."""
+    def hand_over(self, why: str) -> None:
+        """First of all: a pipeline that stops a run gives it seconds, users wait, and a way back may take minutes."""
         try:
             self.rollout.hand_over(why)
         except (HarnessError, Refused) as error:  # its Lease will say it, at the latest

@@ -4,14 +4,15 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hotfire.check import ATTRIBUTE, FIXTURE, CheckSpec, Findings, Running, parameters, running
-from hotfire.errors import BadInput, Breach, HarnessError, Interrupted, Refused, Unjudged
+from hotfire.errors import BadInput, Breach, Halted, HarnessError, Interrupted, Refused, Unjudged
 from hotfire.kube.wait import interrupt, interrupted
 from hotfire.plugin import fixtures
 from hotfire.plugin.pipeline import Given, Phase, go_on, passes, wait
@@ -28,6 +29,7 @@ BLOCKING = {  # suite -> outcomes after which nothing further is asked
     "test_40_startup": NOT_PASSED,
     "test_65_rehearsal": NOT_PASSED,  # what has no way back takes no load
 }
+USERS = "test_88_users"  # runs where it was what stopped the run
 SETTLE = "test_90_settle"  # runs whatever came before it
 KEY = pytest.StashKey[str]()
 SPEC = pytest.StashKey[CheckSpec]()
@@ -79,6 +81,7 @@ class Certification:
         self.config.pluginmanager.register(fixtures, "hotfire-nouns")
         for number in (signal.SIGINT, signal.SIGTERM):
             self._signals[number] = signal.signal(number, self._interrupted)
+        self.run.users.begin()
 
     def _open(self) -> Run:
         option, tell = self.config.getoption, _terminal_line()
@@ -135,18 +138,22 @@ class Certification:
 
     # -- running --------------------------------------------------------------------------------------------------
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
         run = self._opened()
         spec = item.stash[SPEC]
         if spec.suite != self.suite:
             self._stage(spec.suite)
         if interrupted() and spec.suite != SETTLE:
             raise pytest.skip.Exception("blocked: a signal asked the run to stop", _use_item_location=True)
-        if self.blocked_by and spec.suite not in (self.blocked_by, SETTLE):
+        if run.halted and spec.suite not in (USERS, SETTLE):
+            raise pytest.skip.Exception(f"blocked: {run.halted}", _use_item_location=True)
+        if self.blocked_by and spec.suite not in (self.blocked_by, SETTLE) and not run.halted:
             raise pytest.skip.Exception(f"blocked: {self.blocked_by} failed", _use_item_location=True)
-        if spec.suite != SETTLE:
-            run.check_lease()
+        with _halting():
+            if spec.suite != SETTLE and not run.halted:
+                run.check_lease()
+            return (yield)
 
     def _stage(self, suite: str) -> None:
         run = self._opened()
@@ -157,7 +164,7 @@ class Certification:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        with running(item.stash[KEY], item.stash[SPEC], self._opened().emit) as self.current:
+        with running(item.stash[KEY], item.stash[SPEC], self._opened().emit) as self.current, _halting():
             return (yield)
 
     def pytest_assertrepr_compare(self, config: pytest.Config, op: str, left: object, right: object) -> None:
@@ -260,7 +267,12 @@ class Certification:
 
     def _finish(self, run: Run) -> int:
         """The exit code: the verdict's, or of a run that waits whether its pipeline may go on."""
-        left = self.phase is not Phase.WHOLE and not interrupted() and not (self.phase is Phase.ARM and self.blocked_by)
+        left = (
+            self.phase is not Phase.WHOLE
+            and not interrupted()
+            and not run.halted
+            and not (self.phase is Phase.ARM and self.blocked_by)
+        )
         if left and wait(run, self.phase, self.given):
             return 0 if self.phase is Phase.ARM or passes(run) else pytest.ExitCode.TESTS_FAILED
         return run.finish().exit_code
@@ -269,6 +281,15 @@ class Certification:
         if self.run is None:
             raise HarnessError("the run was never opened")
         return self.run
+
+
+@contextmanager
+def _halting() -> Iterator[None]:
+    """What stops the run stops its check, which says nothing then."""
+    try:
+        yield
+    except Halted as halted:
+        raise pytest.skip.Exception(f"blocked: {halted}", _use_item_location=True) from None
 
 
 def _plain(value: object) -> object:

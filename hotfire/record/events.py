@@ -147,6 +147,25 @@ class Flowed(Event):
     flow: dict[str, Any] = Field(description="busy, mean, fifths, saturated, confirmed")
 
 
+class Counted(Event):
+    """What the candidate's pods counted of all their requests, users' among them; `judge` asks the burn guard of it again."""
+
+    type: Literal["counted"] = "counted"
+    check: str
+    parts: tuple[dict[str, Any], ...] = Field(description="slo, kind (errors, ttft, e2e), limit_s, allowed share, alpha")
+    intervals: tuple[tuple[float, ...], ...] = Field(
+        description="seconds since the first reading, 1 if it counts (0: under a declared fault), then requests and bad ones "
+        "of each part; those in which nothing grew are left out"
+    )
+    ours: int = Field(description="requests that hotfire itself has sent to these pods")
+    burnt: int | None = Field(None, description="the interval at which it burnt")
+
+    @property
+    def requests(self) -> int:
+        """In all, by the part that saw most in each interval."""
+        return int(sum(max(told[::2], default=0) for _, _, *told in self.intervals))
+
+
 class Faulted(Event):
     """A step in the life of a fault; every step carries its own evidence."""
 
@@ -300,6 +319,7 @@ AnyEvent = Annotated[
     | Loaded
     | Gated
     | Flowed
+    | Counted
     | Faulted
     | Marked
     | Changed

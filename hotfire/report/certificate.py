@@ -20,7 +20,7 @@ from hotfire.record.events import Gated, Loaded
 from hotfire.report.objective import SHARES
 from hotfire.report.plot import ecdf_plot, latency_plot
 from hotfire.report.story import Story, moment
-from hotfire.words import Outcome, Proof, State, Verdict
+from hotfire.words import Outcome, Proof, Reason, State, Verdict
 
 TEMPLATE = "certificate.html.j2"
 MEANING = {
@@ -133,13 +133,21 @@ def _facts(story: Story) -> list[tuple[str, str]]:
         ("stand", opened.stand),
         ("accelerators", opened.accelerators),
         ("way back", story.way_back),
-        ("users", opened.users),
+        ("users", _users(story, opened.users)),
         ("certified by", opened.certified),
         ("mode", f"{opened.mode}, scenario sha256 {opened.scenario_digest.removeprefix('sha256:')[:16]}"),
         ("ran", at),
         ("way back took", "; ".join([took, *before])),
         *([("served meanwhile", str(back.served).removeprefix("meanwhile "))] if back and back.served else []),
     ]
+
+
+def _users(story: Story, said: str) -> str:
+    """`live, 812 requests counted by their pods, 130 of them hotfire's`, or that nobody counts them."""
+    told = [f"{one.requests:,} requests counted by the pods, {one.ours:,} of them hotfire's" for one in story.counted.values()]
+    uncounted = [one.planned.param for one in story.outcomes.values() if one.reason is Reason.NOT_COUNTED]
+    told += [f"not guarded at {', '.join(uncounted)}: the runtime counts nothing"] if uncounted else []
+    return "; ".join([said, *told])
 
 
 def _objective(event: Gated, story: Story) -> Objective:

@@ -14,6 +14,7 @@ from typing import Any
 from hotfire.errors import BadInput, HarnessError, Unjudged
 from hotfire.gates.decision import Ending, decide, verdict
 from hotfire.gates.flow import words
+from hotfire.gates.users import burnt
 from hotfire.load import plan, samples
 from hotfire.record.events import Entry, Flowed, Gated, Judged, Loaded
 from hotfire.report import objective
@@ -51,8 +52,10 @@ def judge(folder: Path) -> Rejudged:
     again, gate_lines, gate_differences = _gates(folder, story)
     lines += gate_lines
     flow_lines, flow_differences = _flows(folder, story)
-    lines += flow_lines
-    differences += gate_differences + flow_differences
+    users, user_lines, user_differences = _users(story)
+    again += users
+    lines += flow_lines + user_lines
+    differences += gate_differences + flow_differences + user_differences
     entries = [*story.entries, *(_as_entry(story, event) for event in again)]
     reached, because = verdict(entries, Ending.of(story.entries, whole=story.broken is None))
     differences += _decision(story) + _concluded(folder, story, reached)
@@ -99,6 +102,25 @@ def _flows(folder: Path, story: Story) -> tuple[list[str], list[str]]:
         differences += [f"load {event.load}, look {event.look}: {line}" for line in _differences(event.flow, now, tuple(now))]
         lines.append(f"load {event.load}, look {event.look}: {words(now)}")
     return lines, differences
+
+
+def _users(story: Story) -> tuple[list[Judged], list[str], list[str]]:
+    """The burn guard of users' requests, again: (outcomes that count beside the recorded ones, lines, differences)."""
+    again: list[Judged] = []
+    lines: list[str] = []
+    differences: list[str] = []
+    for event in story.counted.values():
+        now = burnt(event.parts, event.intervals)
+        lines.append(f"users {event.check}: {now[1] if now else 'no objective burns'}, {event.requests:,} requests counted")
+        if (now[0] if now else None) != event.burnt:
+            differences.append(f"{event.check}: burnt was {event.burnt}, it is {now[0] if now else None}")
+        if now:
+            again.append(Judged(check=event.check, outcome=Outcome.FAIL, message=now[1]))
+    for key, one in story.outcomes.items():
+        if one.planned.id == "rollout.users" and one.outcome is Outcome.PASS and key not in story.counted:
+            differences.append(f"{key}: PASS is recorded, without counts that could be judged again")
+            again.append(Judged(check=key, outcome=Outcome.INVALID, reason=Reason.NO_EVIDENCE, blame=Blame.HARNESS))
+    return again, lines, differences
 
 
 def _again(

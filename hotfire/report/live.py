@@ -7,6 +7,7 @@ from hotfire.record.events import (
     Armed,
     Changed,
     Concluded,
+    Counted,
     Decided,
     Deployed,
     Event,
@@ -72,6 +73,8 @@ def _lines(event: Event) -> Iterator[str]:
             yield f"gate {event.check}, look {event.look}: {said}"
         case Flowed():
             yield f"load {event.load}, look {event.look}: {words(event.flow)}"
+        case Counted():
+            yield f"{event.check}: the pods counted {event.requests:,} requests, {event.ours:,} of them hotfire's own"
         case Faulted():
             effect = f" {event.effect}" if event.effect else ""
             yield f"fault {event.fault}: {event.step}{effect}"

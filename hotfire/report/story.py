@@ -15,6 +15,7 @@ from hotfire.record.events import (
     Changed,
     Closed,
     Concluded,
+    Counted,
     Decided,
     Entry,
     Event,
@@ -191,6 +192,11 @@ class Story:
     def gates(self) -> dict[str, Gated]:
         """Check -> its last evaluation."""
         return {event.check: event for event in self.all(Gated)}
+
+    @cached_property
+    def counted(self) -> dict[str, Counted]:
+        """Check -> what the pods counted of all requests, as last told."""
+        return {event.check: event for event in self.all(Counted)}
 
     @cached_property
     def loads(self) -> dict[str, Loaded]:

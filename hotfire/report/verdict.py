@@ -26,6 +26,10 @@ def verdict_json(story: Story) -> dict[str, Any]:
         "checks": [_check(one) for one in story.outcomes.values()],
         "gates": [event.model_dump(mode="json", exclude={"type"}) for event in story.gates.values()],
         "flows": [event.model_dump(mode="json", exclude={"type"}) for event in story.flows.values()],
+        "users": [
+            event.model_dump(mode="json", exclude={"type", "intervals"}) | {"requests": event.requests}
+            for event in story.counted.values()
+        ],
         "faults": [_fault(one) for one in story.faults],
         "proof": [event.model_dump(mode="json", exclude={"type"}) for event in story.proof],
         "restored": story.restored.model_dump(mode="json", exclude={"type"}) if story.restored else None,

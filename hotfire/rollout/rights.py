@@ -65,6 +65,8 @@ def _needed(located: Located) -> Iterator[Right]:
     yield Right("get", "pods", subresource="log", why="evidence, and Secrets that must not be in logs")
     yield Right("create", "pods", subresource="exec", why="devices, Secrets and faults are looked at from inside")
     yield Right("create", "services", subresource="proxy", why="what serves is asked, before and after")
+    if scenario.guarded:
+        yield Right("get", "pods", subresource="proxy", why="users' requests are counted by the pods' own counters")
     yield Right("list", "endpointslices", "discovery.k8s.io", why="who is behind the Service")
     yield Right("list", "replicasets", "apps", why="which pods are this rollout's")
     for verb in ("get", "list"):

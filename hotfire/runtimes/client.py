@@ -129,6 +129,7 @@ class RuntimeClient:
         secure = url.startswith("https:")  # building a context costs 20 ms and is in vain for plain HTTP
         self._verify = httpx.create_ssl_context() if secure and verify is True else verify if secure else False
         self._kept: httpx.Client | None = None
+        self.posted = 0  # requests for an answer
 
     def close(self) -> None:
         if self._kept is not None:
@@ -143,6 +144,7 @@ class RuntimeClient:
         if not self.fresh:
             self._kept = client
         deadline = time.monotonic() + self.timeout
+        self.posted += method == "POST"
         try:
             with client.stream(method, self.url + path, json=json, headers=self._headers) as response:
                 yield response, self._until(deadline, response)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from hotfire.runtimes.counters import Counts
 from hotfire.runtimes.dialect import Dialect
 
 Api = Literal["chat", "completions", "embeddings"]
@@ -46,7 +47,7 @@ def logs(**patterns: str | tuple[str, ...]) -> tuple[Signature, ...]:
 
 @dataclass(frozen=True)
 class Contract:
-    """One engine.
+    """One engine. counts: what it counts of all requests, whoever sent them; None: nothing that tells good from bad.
 
     loading: (status, text in the body) of answers that mean "still loading"; a refused connection means so for every
     engine (facts: runtimes 1.1), bounded by the start budget. served: the model's name in the identity answer, given what
@@ -67,6 +68,7 @@ class Contract:
     metrics_path: str = ""
     metrics_need: str = ""
     metrics: Mapping[str, str] = field(default_factory=dict)
+    counts: Counts | None = None
     logs: tuple[Signature, ...] = ()
 
     def dialect(self, api: str) -> Dialect | None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from hotfire.runtimes.contract import PYTHON_LOGS, Contract, logs
+from hotfire.runtimes.counters import Counts, Series
 from hotfire.runtimes.dialect import OPENAI_CHAT, TGI_GENERATE
 
 
@@ -27,6 +28,11 @@ TGI = Contract(
         "queue_depth": "tgi_queue_size",
         "token_throughput": "tgi_request_generated_tokens",
     },
+    counts=Counts(
+        requests=Series("tgi_request_count"),
+        failed=Series("tgi_request_failure", {"err": "overloaded|generation|incomplete"}),  # others are the client's doing
+        latency={"e2e": "tgi_request_duration"},
+    ),
     logs=logs(
         download_begin=r"Starting check and download process for ",
         download_done=r"Successfully downloaded weights for ",

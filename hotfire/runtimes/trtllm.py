@@ -1,6 +1,7 @@
 """TensorRT-LLM's trtllm-serve (facts: runtimes 2 to 6)."""
 
 from hotfire.runtimes.contract import PYTHON_LOGS, Contract, listed_model, logs
+from hotfire.runtimes.counters import Counts
 from hotfire.runtimes.dialect import OPENAI_CHAT, OPENAI_COMPLETIONS
 
 TRTLLM = Contract(
@@ -19,6 +20,9 @@ TRTLLM = Contract(
         "queue_depth": "trtllm_num_requests_waiting",
         "token_throughput": "trtllm_generation_tokens_total",
     },
+    counts=Counts(  # no failures
+        latency={"ttft": "trtllm_time_to_first_token_seconds", "e2e": "trtllm_e2e_request_latency_seconds"},
+    ),
     logs=logs(
         startup_begin=r"TensorRT-LLM version: ",
         ready=r"Application startup complete\.",

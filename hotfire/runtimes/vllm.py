@@ -1,8 +1,10 @@
 """vLLM's OpenAI server (facts: runtimes 2 to 6)."""
 
 from hotfire.runtimes.contract import PYTHON_LOGS, Contract, listed_model, logs
+from hotfire.runtimes.counters import Counts, Series
 from hotfire.runtimes.dialect import OPENAI_CHAT, OPENAI_COMPLETIONS
 
+API = r"/v1/(chat/completions|completions|embeddings)"
 VLLM = Contract(
     name="vllm",
     title="vLLM",
@@ -20,6 +22,11 @@ VLLM = Contract(
         "queue_depth": "vllm:num_requests_waiting",
         "token_throughput": "vllm:generation_tokens_total",
     },
+    counts=Counts(
+        requests=Series("http_requests_total", {"handler": API}),
+        failed=Series("http_requests_total", {"handler": API, "status": "5xx"}),  # before PR 44303 4xx, too
+        latency={"ttft": "vllm:time_to_first_token_seconds", "e2e": "vllm:e2e_request_latency_seconds"},
+    ),
     logs=logs(
         startup_begin=(r"vLLM (API )?server version", r"Initializing a V1 LLM engine"),
         weights_loading=(r"Starting to load model", r"Loading safetensors checkpoint shards:\s+\d+% Completed"),

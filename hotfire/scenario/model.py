@@ -424,6 +424,11 @@ class Scenario(Model):
         return 1 if self.mode is Mode.PROMOTE else 3
 
     @property
+    def guarded(self) -> tuple[Serves, ...]:
+        """The APIs whose users' requests are watched: all, where there are users."""
+        return self.candidate.serves if self.mode is Mode.PROMOTE and self.users == "live" else ()
+
+    @property
     def by_pipeline(self) -> bool:
         """Whether another deploys, between the commands of the run."""
         return self.rollout.by == "pipeline"

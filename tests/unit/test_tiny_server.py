@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from hotfire.load.dialects import DIALECTS
+from hotfire.runtimes import contract_of
 from hotfire.runtimes.client import Answer, RuntimeClient
 from hotfire.stand.images import RECIPES
 
@@ -121,6 +122,15 @@ def test_a_connection_is_kept_and_counted(start: Start) -> None:
         told = http.get("/metrics").text
     assert 'tiny_requests_total{path="/v1/completions",status="200"} 2\n' in told
     assert "tiny_tokens_total 6\n" in told and "tiny_in_flight 0\n" in told
+
+
+def test_a_prompt_may_be_what_fails_and_what_took_long_is_counted(start: Start) -> None:
+    url, _ = start("--fail-on", "no such", "--ttft", "120ms", "--itl", "0ms")
+    assert [ask(url, prompt=text, path="/v1/completions").status_code for text in ("no such", "any such")] == [500, 200]
+    client(url).complete("x", 2)
+    told, counts = httpx.get(f"{url}/metrics", trust_env=False).text, contract_of("tiny").counts
+    assert counts and counts.read(told, "errors", 0.0) == (3, 1)
+    assert [counts.read(told, kind, limit) for kind in ("ttft", "e2e") for limit in (0.06, 0.2)] == [(2, 2), (2, 0)] * 2
 
 
 def test_memory_is_taken(start: Start) -> None:

@@ -65,6 +65,7 @@ class FaultNoun:
         if refusal := self.family.refusal(pod, target.container):
             raise Unjudged(refusal, reason=Reason.NO_EFFECT)
         self._target = target
+        run.users.set_aside = True
         self._step("target", pod=target.pod, uid=target.uid, container=target.container, node=target.node)
         run.rollout.fault_begins(self.asked.name, target.pod, target.uid)
         self._since = run.cluster.server_time()
@@ -111,6 +112,7 @@ class FaultNoun:
         self._back = self._mark(traffic, "serving again")
         seconds = round(whole.t + answered - applied.t, 3)
         self._step("recovered", seconds=seconds, within=within)
+        self.run.users.set_aside = False
         saw("first-token", 1, {"seconds": seconds, "to full strength": round(whole.t - applied.t, 3)}, within)
         return seconds
 
@@ -131,6 +133,7 @@ class FaultNoun:
 
     def close(self) -> None:
         """End the background traffic and record it; safe when there was none."""
+        self.run.users.set_aside = False
         if (traffic := self._load) is not None:
             self._load = None
             with self._stack:

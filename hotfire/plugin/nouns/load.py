@@ -12,7 +12,6 @@ from hotfire.errors import Unjudged
 from hotfire.gates.blame import Facts, attribute
 from hotfire.gates.guard import checkpoint
 from hotfire.gates.statistics import Judgement, look_sizes
-from hotfire.kube.pods import condition, stamp
 from hotfire.load.plan import Lengths, Plan, Prompt, draw, read_prompts
 from hotfire.load.run import Ended, LoadRun, Progress
 from hotfire.load.samples import Samples
@@ -88,6 +87,7 @@ def carrying(
 def loaded(run: Run, serves: Serves, load: LoadRun, ended: Ended, name: str, look: int, served: ServedBy) -> Loaded:
     """The event of a load that is over."""
     folder = load.out.relative_to(run.folder)
+    run.users.sent[serves.workload] += ended.sent
     return Loaded(
         name=name, plan=f"{folder}/plan.jsonl", plan_digest=load.plan.digest, samples=f"{folder}/{ended.samples.name}",
         samples_digest=ended.digest, look=look, arrivals=load.plan.header.arrivals,
@@ -279,13 +279,4 @@ class LoadNoun:
 
     def _platform(self) -> list[str]:
         """What the platform did to the candidate's pods since the load began."""
-        run = self.run
-        nodes = run.cluster.list("v1", "Node")
-        pods = CandidatePods(run.cluster, run.namespace, self.scenario).now()
-        lines = [line for pod in pods for line in Facts.of_pod(pod, self.scenario.scheduling, nodes).platform]
-        homes = {pod["spec"].get("nodeName") for pod in pods}
-        for node in nodes:
-            changed = condition(node, "Ready").get("lastTransitionTime")
-            if changed and node["metadata"]["name"] in homes and stamp(changed).timestamp() >= self._began:
-                lines.append(f"node {node['metadata']['name']} changed its readiness at {changed}, under the load")
-        return list(dict.fromkeys(lines))
+        return CandidatePods(self.run.cluster, self.run.namespace, self.scenario).disturbed(self._began)

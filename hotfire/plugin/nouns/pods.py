@@ -9,7 +9,7 @@ from hotfire.errors import Unjudged
 from hotfire.gates.blame import Facts, attribute
 from hotfire.kube.client import Cluster, Object, Ref
 from hotfire.kube.exec import run_in
-from hotfire.kube.pods import fits, grade
+from hotfire.kube.pods import condition, fits, grade, stamp
 from hotfire.kube.wait import Late, wait_for
 from hotfire.rollout.population import Population, population
 from hotfire.scenario.model import InjectedSecret, Scenario, Serves
@@ -53,6 +53,17 @@ class CandidatePods:
     def each(self, value: object) -> dict[str, object]:
         """The same value for each pod: what `granted()` is compared with."""
         return {name(pod): value for pod in self.now()}
+
+    def disturbed(self, since: float) -> list[str]:
+        """What the platform did to them since then (time.time())."""
+        nodes, pods = self.cluster.list("v1", "Node"), self.now()
+        lines = [line for pod in pods for line in Facts.of_pod(pod, self.scheduling, nodes).platform]
+        homes = {pod["spec"].get("nodeName") for pod in pods}
+        for node in nodes:
+            changed = condition(node, "Ready").get("lastTransitionTime")
+            if changed and node["metadata"]["name"] in homes and stamp(changed).timestamp() >= since:
+                lines.append(f"node {node['metadata']['name']} changed its readiness at {changed}, under the load")
+        return list(dict.fromkeys(lines))
 
     # -- scheduling -----------------------------------------------------------------------------------------------
 

@@ -9,11 +9,11 @@ import numpy as np
 from hotfire.kube.client import ApiError, Ref
 from hotfire.load.samples import Samples
 from hotfire.plugin.run import Run
+from hotfire.rollout.metrics import page
 from hotfire.rollout.population import population
 from hotfire.runtimes import contract_of
 from hotfire.scenario.model import Serves
 
-METRICS_S = 3.0  # seconds for one pod's counters: evidence, never worth a wait
 MOST_PODS = 64  # a header with more values names requests, not pods
 
 
@@ -50,13 +50,9 @@ class ServedBy:
         with suppress(ApiError):
             for pod in population(run.cluster, Ref("apps/v1", self.serves.kind, run.namespace, self.serves.name)).pods:
                 name, text = str(pod["metadata"]["name"]), ""
-                ports = [port["containerPort"] for one in pod["spec"]["containers"] for port in one.get("ports") or ()]
-                path = (
-                    f"/api/v1/namespaces/{run.namespace}/pods/{name}:{ports[0] if ports else 80}/proxy{contract.metrics_path}"
-                )
                 if self._counter():
                     with suppress(ApiError):
-                        text = run.cluster.text("GET", path, timeout=METRICS_S)
+                        text = page(run.cluster, pod, contract.metrics_path)
                 out[name] = counter_in(text, self._counter())
         return out
 

@@ -14,12 +14,15 @@ import signal
 import socket
 import sys
 import time
+from bisect import bisect_left
 from collections import Counter
+from itertools import accumulate
 
 HEAD, BODY = 64 * 2**10, 8 * 2**20  # bytes of a request
 SIZE = 16  # values of an embedding
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 500: "Internal Server Error",
            503: "Service Unavailable"}  # fmt: skip
+BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
 BYTES = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
@@ -52,6 +55,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--answer", default="Hello Paris, this is a twin: it keeps the contract and computes nothing.")
     parser.add_argument("--error-rate", type=float, default=0.0, metavar="P", help="share of completions answered by 500")
     parser.add_argument("--fail-after", type=int, default=0, metavar="N", help="every completion after the Nth is a 500")
+    parser.add_argument("--fail-on", default="", metavar="TEXT", help="a completion whose prompt holds it is a 500")
     parser.add_argument("--memory", type=size, default=0, metavar="BYTES", help="take and touch so much at the start")
     parser.add_argument("--start-after", type=seconds, default=0.0, metavar="TIME", help="503 until then")
     return parser
@@ -73,6 +77,24 @@ def event(data: bytes) -> bytes:
     return b"%x\r\ndata: %b\n\n\r\n" % (len(data) + 8, data)
 
 
+class Histogram:
+    """Of seconds, in Prometheus' cumulative buckets."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.counts, self.total = name, [0] * (len(BUCKETS) + 1), 0.0
+
+    def observe(self, took: float) -> None:
+        self.counts[bisect_left(BUCKETS, took)] += 1
+        self.total += took
+
+    def lines(self) -> list[str]:
+        below = list(accumulate(self.counts))
+        bounds = [*map(str, BUCKETS), "+Inf"]
+        buckets = [f'{self.name}_bucket{{le="{bound}"}} {count}' for bound, count in zip(bounds, below, strict=True)]
+        ends = [f"{self.name}_sum {self.total:.6f}", f"{self.name}_count {below[-1]}"]
+        return [f"# TYPE {self.name} histogram", *buckets, *ends]
+
+
 class Server:
     """What is served, and what was counted."""
 
@@ -82,6 +104,7 @@ class Server:
         self.words = re.findall(r"\S+\s*", given.answer) or ["tiny "]
         self.requests: Counter[tuple[str, int]] = Counter()
         self.tokens = self.completions = self.in_flight = 0
+        self.first, self.took = Histogram("tiny_time_to_first_token_seconds"), Histogram("tiny_request_duration_seconds")
         self.connections: set[asyncio.StreamWriter] = set()
         self.idle: set[asyncio.StreamWriter] = set()
         self.served_by = socket.gethostname()
@@ -118,6 +141,7 @@ class Server:
     async def request(self, writer: asyncio.StreamWriter, method: str, path: str, raw: bytes, keep: bool) -> None:
         """Answer one request, and count it."""
         self.in_flight += 1
+        began = time.monotonic()
         status = 499  # stays so for a client that leaves before its answer
         try:
             status = await self.route(writer, method, path, raw, keep)
@@ -127,6 +151,8 @@ class Server:
         finally:
             self.in_flight -= 1
             self.requests[path if path in PATHS else "other", status] += 1
+            if status == 200 and method == "POST":
+                self.took.observe(time.monotonic() - began)
         await writer.drain()
 
     async def route(self, writer: asyncio.StreamWriter, method: str, path: str, raw: bytes, keep: bool) -> int:
@@ -170,22 +196,29 @@ class Server:
         if not asked.get("messages" if chat else "prompt"):
             raise Bad(400, f"{'messages' if chat else 'prompt'} is missing")
         self.completions += 1
-        if (self.given.fail_after and self.completions > self.given.fail_after) or random.random() < self.given.error_rate:
+        said = json.dumps(asked.get("messages" if chat else "prompt"))
+        told = (
+            (self.given.fail_after and self.completions > self.given.fail_after)
+            or (self.given.fail_on and self.given.fail_on in said)
+            or random.random() < self.given.error_rate
+        )
+        if told:
             raise Bad(500, "told to fail", "server_error")
         words = self.words[:count]
         reason = "length" if count < len(self.words) else "stop"
-        prompt = max(1, len(json.dumps(asked.get("messages" if chat else "prompt")).split()))
+        prompt = max(1, len(said.split()))
         usage = {"prompt_tokens": prompt, "completion_tokens": len(words), "total_tokens": prompt + len(words)}
         kind = "chat.completion" if chat else "text_completion"
         same = {"id": f"tiny-{self.completions}", "created": int(time.time()), "model": self.given.model}
         if asked.get("stream"):
             options = asked.get("stream_options")
-            told = usage if isinstance(options, dict) and options.get("include_usage") else None
-            return await self.stream(writer, chat, same, words, reason, told, keep)
+            counted = usage if isinstance(options, dict) and options.get("include_usage") else None
+            return await self.stream(writer, chat, same, words, reason, counted, keep)
         await asyncio.sleep(self.given.ttft + self.given.itl * (len(words) - 1))
+        self.first.observe(self.given.ttft)
         text = "".join(words)
-        said = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
-        choice = {"index": 0, **said, "logprobs": None, "finish_reason": reason}
+        answer = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+        choice = {"index": 0, **answer, "logprobs": None, "finish_reason": reason}
         self.tokens += len(words)
         return self.whole(writer, 200, {**same, "object": kind, "choices": [choice], "usage": usage}, keep)
 
@@ -210,6 +243,8 @@ class Server:
         for number, word in enumerate(words):
             if (wait := began + self.given.ttft + number * self.given.itl - loop.time()) > 0:
                 await asyncio.sleep(wait)
+            if number == 0:
+                self.first.observe(loop.time() - began)
             writer.write(event(before + json.dumps(word).encode() + after))
             self.tokens += 1
             await writer.drain()
@@ -238,6 +273,7 @@ class Server:
             for (path, status), count in sorted(self.requests.items())
         ]
         lines += ["# TYPE tiny_tokens_total counter", f"tiny_tokens_total {self.tokens}"]
+        lines += [*self.first.lines(), *self.took.lines()]
         lines += ["# TYPE tiny_in_flight gauge", f"tiny_in_flight {self.in_flight - 1}"]  # without this one
         return "\n".join(lines) + "\n"
 

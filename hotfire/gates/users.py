@@ -1,0 +1,99 @@
+"""The burn guard on counters: do the requests that the pods themselves counted fail an objective beyond doubt?
+
+Counters tell how many there were from one reading to the next and how many of them were bad, never which. So the bad ones of
+an interval are laid side by side: as clumped as they can be, which makes their dependence large and the rule slow, never
+quick. Of that order the rule of `gates.guard` is asked (a slow window that must FAIL, a fast one that must burn at twice the
+allowed share), of everything counted so far, once the count has passed a checkpoint. What turns bad late is no share of all
+that: it burns where nearly all of the newest requests are bad, of so many that no queue at the limit makes them. Failures are
+no queue, EARLY of them are enough; late ones take LONG (at the limit itself, 150 runs of 10,000 requests in each of nine
+worlds: none up to utilisation 0.8, at most 2.7 % at 0.9; bench/statistics.py simulates the whole rule). Only to FAIL. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hotfire.gates import guard
+
+LONG = 3_200  # requests
+SPELL = 5  # intervals without which it may all be one hitch, however many requests met it
+END = {"ttft": "first token", "e2e": "end"}
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Burn:
+    """One objective. p0: the share of bad requests that it allows; alpha: of FAIL at one look; kind: errors, ttft, e2e."""
+
+    def __init__(self, p0: float, alpha: float, kind: str) -> None:
+        self.p0, self.alpha, self.newest = p0, alpha, guard.EARLY if kind == "errors" else LONG
+        self.requests = self.bad = 0
+        self._intervals: deque[tuple[int, int]] = deque()
+        self._kept = self._asked = 0
+
+    def add(self, requests: int, bad: int) -> bool:
+        """What one interval brought; whether all so far burns. A request may be counted when it begins and fail intervals
+        later: then there are more bad ones than requests, and each is taken for one more."""
+        requests = max(requests, bad)
+        self._intervals.append((requests, bad))
+        self.requests, self.bad, self._kept = self.requests + requests, self.bad + bad, self._kept + requests
+        while self._kept - self._intervals[0][0] >= guard.MOST:
+            self._kept -= self._intervals.popleft()[0]
+        at, asked = guard.checkpoint(self.requests), self._asked
+        self._asked = at
+        if not bad or len(self._intervals) < SPELL:
+            return False
+        if self._out():
+            return True
+        flags = laid(self._intervals) if at != asked else None
+        return flags is not None and guard.burns(flags, flags, self.p0, self.alpha, thirds=False)
+
+    def _out(self) -> bool:
+        """Whether nearly all of the newest requests are bad: as many as its kind needs, and of SPELL intervals."""
+        n = bad = 0
+        for i, (requests, k) in enumerate(reversed(self._intervals), 1):
+            n, bad = n + requests, bad + k
+            if n >= self.newest and i >= SPELL:
+                return bad >= max(guard.NEARLY_ALL, guard.BURN * self.p0) * n
+        return False
+
+
+def laid(intervals: Iterable[tuple[int, int]]) -> NDArray[np.bool_]:
+    """(requests,) flags in order, the bad ones of each (requests, bad) at its end."""
+    import numpy as np
+
+    parts = [np.arange(requests) >= requests - bad for requests, bad in intervals]
+    return np.concatenate(parts) if parts else np.zeros(0, bool)
+
+
+class Guard:
+    """All parts of a Counted event, interval by interval as it holds them."""
+
+    def __init__(self, parts: Sequence[Mapping[str, Any]]) -> None:
+        self.parts = parts
+        self._burns = [Burn(float(part["allowed"]), float(part["alpha"]), str(part["kind"])) for part in parts]
+
+    def add(self, interval: Sequence[float]) -> str:
+        """Which of them burns with this interval, in words; empty while none does."""
+        _, counts, *told = interval
+        for i, (part, burn) in enumerate(zip(self.parts, self._burns, strict=True)):
+            if counts and burn.add(int(told[2 * i]), int(told[2 * i + 1])):
+                return words(part, burn.requests, burn.bad)
+        return ""
+
+
+def burnt(parts: Sequence[Mapping[str, Any]], intervals: Iterable[Sequence[float]]) -> tuple[int, str] | None:
+    """The first of the intervals at which a part burns, and which in words; None if none ever does."""
+    guard_ = Guard(parts)
+    return next(((i, said) for i, interval in enumerate(intervals) if (said := guard_.add(interval))), None)
+
+
+def words(part: Mapping[str, Any], requests: int, bad: int) -> str:
+    """`users' requests burn e2e-p80: 310 of 420 failed, 20 % may be bad`."""
+    late = f"took longer than {float(part['limit_s']):g} s to their {END.get(str(part['kind']))}"
+    how = "failed" if part["kind"] == "errors" else late
+    return f"users' requests burn {part['slo']}: {bad:,} of {requests:,} {how}, {100 * float(part['allowed']):.3g} % may be bad"

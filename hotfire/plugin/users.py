@@ -1,0 +1,200 @@
+"""Users' own requests, as the candidate's pods count them, from the moment it serves until the commit point.
+
+A thread of its own reads each Ready pod's counters through the API server, once a second. They hold hotfire's requests, too,
+and those are left in: they are the same candidate's, sound ones only thin out what users see, and what it asks wrongly on
+purpose gets a 4xx, which nobody counts as failed. So the guard may be later for them, never wrong. What is counted while a
+declared fault is under way is set aside. Only as evidence hotfire's requests are taken off: without one of users there is no
+PASS.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from hotfire.check import Findings
+from hotfire.gates.blame import Facts, attribute
+from hotfire.gates.users import Guard
+from hotfire.kube.client import ApiError, Object, Ref
+from hotfire.kube.pods import ready_since, stamp
+from hotfire.kube.wait import halt
+from hotfire.plugin.nouns.pods import CandidatePods
+from hotfire.record.events import Counted, Judged, Told
+from hotfire.rollout.metrics import page
+from hotfire.rollout.population import population
+from hotfire.runtimes import contract_of
+from hotfire.runtimes.client import RuntimeClient
+from hotfire.runtimes.guarded import guards
+from hotfire.scenario.model import Serves
+from hotfire.words import Outcome, State
+
+if TYPE_CHECKING:
+    from hotfire.plugin.run import Run
+
+EVERY_S = 1.0  # from one reading to the next
+LISTED_S = 5.0  # pods are listed again after this long, and whenever one could not be read
+AT_ONCE = 8  # pods read side by side
+Pair = tuple[float, float]
+
+
+class Guarded:
+    """One API. intervals: as a Counted event holds them; unread_s: the longest time without a whole reading."""
+
+    def __init__(self, run: "Run", serves: Serves) -> None:
+        self.run, self.serves = run, serves
+        self.parts, self.contract = guards(serves, run.scenario), contract_of(serves.runtime)
+        self.guard = Guard(self.parts)
+        self.intervals: list[tuple[float, ...]] = []
+        self.burnt: int | None = None
+        self.why = ""
+        self.told = [False] * len(self.parts)
+        self.counted = 0  # requests, by the part that saw most
+        self.began = self.read_at = 0.0
+        self.unread_s = 0.0
+        self._last: dict[str, list[Pair]] = {}  # pod's UID -> (requests, bad) of each part
+        self._pods: Sequence[Object] = ()
+        self._listed = 0.0
+
+    @property
+    def key(self) -> str:
+        return f"rollout.users[{self.serves.name}]"
+
+    def read(self, at: float, *, counts: bool) -> bool:
+        """One reading; whether it burns now. at: time.time() just before; counts: outside of any declared fault."""
+        self.began = self.began or at
+        if counts:
+            self.unread_s = max(self.unread_s, at - self.read_at)
+        pages = self._pages(at)
+        if pages is not None and None not in pages:
+            self.read_at = at
+        else:
+            self._listed = 0.0
+        if not self.run.users.serves:  # meanwhile: these may be the baseline's pods
+            return False
+        grown = [self._grown(pod, text) for pod, text in zip(self._pods, pages or (), strict=False) if text is not None]
+        sums = [int(sum(column)) for column in zip(*grown, strict=True)] if grown else []
+        if not any(sums):
+            return False
+        self.counted += max(sums[::2])
+        self.intervals.append((round(at - self.began, 3), int(counts), *sums))
+        if self.burnt is None and (said := self.guard.add(self.intervals[-1])):
+            self.burnt, self.why = len(self.intervals) - 1, said
+            return True
+        return False
+
+    def _pages(self, at: float) -> list[str | None] | None:
+        """The metrics of each Ready pod, None for one that does not answer; None for all where the API server does not."""
+        run = self.run
+        if at - self._listed > LISTED_S:
+            ref = Ref("apps/v1", self.serves.kind, run.namespace, self.serves.name)
+            try:
+                self._pods, self._listed = [pod for pod in population(run.cluster, ref).pods if ready_since(pod)], at
+            except ApiError:
+                return None
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(self._page, self._pods))
+
+    def _page(self, pod: Object) -> str | None:
+        try:
+            return page(self.run.cluster, pod, self.contract.metrics_path)
+        except ApiError:
+            return None
+
+    def _grown(self, pod: Object, text: str) -> list[float]:
+        """(requests, bad) of each part, side by side, since the last reading. A pod that this run has made counts from 0, as
+        does one whose counters began anew; of an older one the first reading only says from where."""
+        uid, made = pod["metadata"]["uid"], stamp(pod["metadata"]["creationTimestamp"])
+        counts = self.contract.counts
+        now = [counts.read(text, part["kind"], part["limit_s"]) if counts else None for part in self.parts]
+        self.told = [before or found is not None for before, found in zip(self.told, now, strict=True)]
+        zero = [(0.0, 0.0)] * len(now)
+        first = zero if made >= self.run.users.since else [found or (0.0, 0.0) for found in now]
+        before = self._last.get(uid, first)
+        if any(found and found[0] < was[0] for found, was in zip(now, before, strict=True)):
+            before = zero
+        self._last[uid] = after = [found or was for found, was in zip(now, before, strict=True)]
+        return [max(b - a, 0.0) for was, found in zip(before, after, strict=True) for a, b in zip(was, found, strict=True)]
+
+    def findings(self) -> Findings:
+        """Why it burnt, and whose failure that is."""
+        pods = CandidatePods(self.run.cluster, self.run.namespace, self.run.scenario)
+        blame, rule = attribute(Facts(users=self.why, platform=tuple(pods.disturbed(self.began))))
+        return Findings([rule], self.why, blame, list(self.intervals[self.burnt or 0]), self.parts)
+
+    def event(self) -> Counted:
+        return Counted(
+            check=self.key, parts=tuple(self.parts), intervals=tuple(self.intervals), ours=self.ours, burnt=self.burnt
+        )
+
+    @property
+    def ours(self) -> int:
+        """Requests of hotfire's own to these pods."""
+        return self.run.users.ours(self.serves.workload)
+
+
+class UsersWatch:
+    """All of them. set_aside: a declared fault is under way; sent: workload -> requests of loads that are over."""
+
+    def __init__(self, run: "Run") -> None:
+        self.run = run
+        self.each = [Guarded(run, serves) for serves in run.scenario.guarded if guards(serves, run.scenario)]
+        self.set_aside, self.since = False, datetime.min.replace(tzinfo=UTC)  # since: by the API server's clock
+        self.sent: Counter[str] = Counter()
+        self.clients: list[tuple[str, RuntimeClient]] = []
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="users", daemon=True)
+
+    def begin(self) -> None:
+        """Nothing where nobody is guarded."""
+        if self.each:
+            self.since = self.run.cluster.server_time()
+            self._thread.start()
+
+    def end(self) -> None:
+        """Read no more. What burnt after its check was asked is answered here."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        halt(None)
+        for one in self.each:
+            if one.burnt is not None and not self.run.halted:
+                self._hand_over(one, one.began + one.intervals[one.burnt][0])
+                found = one.findings()
+                self.run.emit(one.event())
+                self.run.emit(Judged(check=one.key, outcome=Outcome.FAIL, blame=found.blame, message=one.why))
+
+    def ours(self, workload: str) -> int:
+        """Requests that hotfire itself has sent to its pods."""
+        return self.sent[workload] + sum(client.posted for name, client in self.clients if name == workload)
+
+    def look(self) -> None:
+        """One reading of all, unless the candidate is not what is deployed."""
+        with self._lock:
+            for one in self.each:
+                at = time.time()
+                if not self.serves or self.set_aside:
+                    one.read_at = at  # nobody waits for a reading of these
+                if self.serves and one.read(at, counts=not self.set_aside):
+                    halt(partial(self._hand_over, one, at))
+
+    def _watch(self) -> None:
+        while not self._ended.wait(EVERY_S):
+            self.look()
+
+    @property
+    def serves(self) -> bool:
+        """Whether the candidate is what is deployed, and nobody was asked to take it back."""
+        journal = self.run.rollout.journal
+        return journal.state is State.TESTING and not journal.body.asked and not self.run.halted
+
+    def _hand_over(self, one: Guarded, at: float) -> str:
+        """The way back begins at once, whatever else is being asked."""
+        run = self.run
+        run.halted = one.why
+        run.hand_over(one.why)
+        run.emit(Told(line=f"{one.why}: handed over {time.time() - at:.2f} s after the reading that showed it"))
+        return one.why

@@ -1,0 +1,28 @@
+"""Which objectives users' own requests are held against, by what their runtime counts."""
+
+from typing import Any
+
+from hotfire.gates.statistics import alphas
+from hotfire.runtimes import contract_of
+from hotfire.scenario.model import Scenario, Serves
+from hotfire.words import Gate
+
+
+def guards(serves: Serves, scenario: Scenario) -> list[dict[str, Any]]:
+    """The `parts` of a Counted event, empty where the runtime counts none of it.
+
+    A failed request is bad under every objective, a late one under those that limit its latency. Only objectives that decide
+    are here, and the error of a wrong FAIL is split over all parts. limit_s: 0 for errors.
+    """
+    counts = contract_of(serves.runtime).counts
+    found = [
+        (slo, float(slo.confidence), kind, limit_s)
+        for slo in scenario.slos
+        if slo.gate is Gate.REQUIRED and slo.confidence != "none"
+        for kind, limit_s in [("errors", 0.0), *((metric, limit.value) for metric, limit in slo.latencies.items())]
+        if counts is not None and counts.tells(kind)
+    ]
+    return [
+        {"slo": slo.id, "kind": kind, "limit_s": limit_s, "allowed": slo.bad_share, "alpha": alphas(confidence, len(found))[1]}
+        for slo, confidence, kind, limit_s in found
+    ]

@@ -1,0 +1,90 @@
+"""Users beside a promotion, on real kubelets: what they alone run into ends it, by what the candidate's own pods counted."""
+
+import http.client
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hotfire.kube.wait import pause
+from tests.neighbour import neighbour
+
+watchdog = neighbour("tests/stand/test_watchdog")
+runs = watchdog.runs
+place, tiny, new = watchdog.place, watchdog.tiny, watchdog.new
+armed, own_image, old = watchdog.armed, watchdog.own_image, watchdog.old
+LIVE = {"users": "live", "certified": "none", "consent": ["load"]}
+ONLY_USERS = "what only users ask"
+
+
+@contextmanager
+def users(place: Any, workers: int = 3, every: float = 0.1) -> Iterator[Callable[[], int]]:
+    """Requests to the Service, each on a connection of its own; gives how many were answered with 200."""
+    spec = json.loads(place.kubectl("get", "service", "tiny", "-o", "json"))["spec"]
+    body = json.dumps({"model": "m", "max_tokens": 2, "messages": [{"role": "user", "content": ONLY_USERS}]})
+    gone, answered = threading.Event(), []
+
+    def ask() -> None:
+        while not gone.wait(every):
+            connection = http.client.HTTPConnection(spec["clusterIP"], spec["ports"][0]["port"], timeout=5)
+            try:
+                connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+                answered.append(connection.getresponse().status)
+            except OSError:
+                answered.append(0)
+            connection.close()
+
+    threads = [threading.Thread(target=ask) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield lambda: answered.count(200)
+    finally:
+        gone.set()
+        for thread in threads:
+            thread.join()
+
+
+def judged(folder: Any) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, "-m", "hotfire.cli", "judge", str(folder)], capture_output=True, text=True)
+
+
+def test_what_only_users_run_into_ends_the_run_and_is_rolled_back(place: Any, armed: Any, new: Any) -> None:
+    before = place.serving()
+    command = armed(runs.service(), new("--fail-on", ONLY_USERS), scenario={**LIVE, **runs.LONG})
+    process = runs.started(place, command, "load: ")
+    with users(place) as answered:
+        process.wait(90)
+        served = answered()
+        while answered() < served + 10:  # by what was there before
+            pause(0.1)
+    ended = place.ended(process.returncode, (place.folder / "output.txt").read_text())
+    failed = [one["check"] for one in ended.verdict["checks"] if one["outcome"] == "FAIL"]
+    assert (ended.code, failed, ended.check("rollout.users[tiny]")["blame"]) == (20, ["rollout.users[tiny]"], "candidate"), (
+        ended.output
+    )
+    assert ended.check("load.slo[e2e-p95]")["reason"] == "blocked" and "after the reading that showed it" in ended.output
+    old(place, before)
+    again = judged(ended.folder)
+    assert again.returncode == 20 and "users rollout.users[tiny]: users' requests burn" in again.stdout, again.stdout
+
+
+def test_users_who_are_served_well_are_counted_and_the_run_is_go(place: Any, armed: Any, new: Any) -> None:
+    with users(place, workers=1) as answered:
+        command = armed(runs.service(), new(), scenario=LIVE)
+        ended = place.ended(*watchdog.called(place, command))
+        assert answered() > 0
+    assert (ended.code, ended.check("rollout.users[tiny]")["outcome"]) == (0, "PASS"), ended.output
+    assert "requests counted by the pods" in (ended.folder / "certificate.html").read_text()
+    assert place.ask().startswith("new") and judged(ended.folder).returncode == 0
+
+
+def test_where_no_user_came_nobody_knows_how_they_are_served(place: Any, armed: Any, new: Any) -> None:
+    before = place.serving()
+    ended = place.ended(*watchdog.called(place, armed(runs.service(), new(), scenario=LIVE)))
+    found = ended.check("rollout.users[tiny]")
+    assert (ended.code, found["outcome"], found["reason"]) == (21, "INVALID", "empty-population"), ended.output
+    old(place, before)

@@ -1,0 +1,160 @@
+"""Users' requests by counters: read so that nothing is called bad that may be good, and burnt only beyond doubt."""
+
+import numpy as np
+import pytest
+
+from hotfire.check import catalogue, plan
+from hotfire.gates import guard
+from hotfire.gates.users import LONG, Burn, burnt, laid
+from hotfire.runtimes import CONTRACTS, contract_of
+from hotfire.runtimes.counters import Counts, Series
+from hotfire.runtimes.guarded import guards
+from hotfire.scenario.model import Scenario
+from hotfire.words import Reason
+
+VLLM = """# TYPE http_requests_total counter
+http_requests_total{handler="/v1/chat/completions",method="POST",status="2xx"} 90.0
+http_requests_total{handler="/v1/chat/completions",method="POST",status="4xx"} 7.0
+http_requests_total{handler="/v1/chat/completions",method="POST",status="5xx"} 3.0
+http_requests_total{handler="/health",method="GET",status="2xx"} 5000.0
+vllm:time_to_first_token_seconds_bucket{le="0.25",model_name="m"} 60.0
+vllm:time_to_first_token_seconds_bucket{le="0.5",model_name="m"} 80.0
+vllm:time_to_first_token_seconds_bucket{le="1.0",model_name="m"} 85.0
+vllm:time_to_first_token_seconds_bucket{le="+Inf",model_name="m"} 90.0
+vllm:time_to_first_token_seconds_count{model_name="m"} 90.0
+"""
+TGI = """tgi_request_count 40
+tgi_request_failure{err="validation"} 5
+tgi_request_failure{err="dropped"} 4
+tgi_request_failure{err="generation"} 3
+tgi_request_duration_bucket{le="1"} 20
+tgi_request_duration_bucket{le="+Inf"} 28
+"""
+PART = {"slo": "errors-ratio", "kind": "errors", "limit_s": 0.0, "allowed": 0.05, "alpha": 0.01}
+
+
+def read(runtime: str, text: str, kind: str, limit: float = 0.0) -> tuple[float, float] | None:
+    counts = contract_of(runtime).counts
+    assert counts is not None
+    return counts.read(text, kind, limit)
+
+
+def test_health_probes_are_no_requests_and_a_clients_mistake_is_no_failure() -> None:
+    assert read("vllm", VLLM, "errors") == (100, 3)
+    assert read("tgi", TGI, "errors") == (40, 3)
+
+
+@pytest.mark.parametrize(("limit", "late"), [(0.25, 30), (0.3, 10), (0.5, 10), (0.7, 5), (1.0, 5), (1.1, 0), (90.0, 0)])
+def test_late_is_only_what_lies_above_a_bound_that_is_not_below_the_limit(limit: float, late: float) -> None:
+    assert read("vllm", VLLM, "ttft", limit) == (90, late)
+
+
+def test_what_is_not_told_is_not_zero() -> None:
+    assert read("vllm", "", "errors") is None and read("vllm", TGI, "ttft", 1.0) is None
+    assert read("vllm", VLLM, "e2e", 1.0) is None
+    assert Counts(latency={"e2e": "x"}).read('x_bucket 5\nx_bucket{le="worst"} 1\n', "e2e", 1.0) is None
+
+
+def test_a_counter_without_its_first_failure_says_none() -> None:
+    counts = Counts(Series("n", {"path": "/v1"}), Series("n", {"path": "/v1", "status": "5.."}))
+    assert counts.read('n_total{path="/v1",status="200"} 4\nn{path="/v1",status="503"} NaN\n', "errors", 0.0) == (4, 0)
+
+
+def scenario(runtime: str, *slos: dict[str, str], **more: object) -> Scenario:
+    serves = {"workload": "deployment/a", "service": "a", "runtime": runtime, "model": "m"}
+    base = {"apiVersion": "hotfire/v1", "kind": "Scenario", "name": "a", "about": "a", "stand": {"namespace": "n"}}
+    return Scenario.model_validate({**base, "candidate": {"serves": [serves]}, "slos": slos, "mode": "promote", **more})
+
+
+ERRORS, TTFT, E2E = ({"metric": "errors", "ratio": "< 1%"}, {"metric": "ttft", "p95": "< 1s"}, {"metric": "e2e", "p80": "< 2s"})
+
+
+def kinds(runtime: str, *slos: dict[str, str]) -> list[tuple[str, str]]:
+    asked = scenario(runtime, *slos)
+    return [(part["slo"], part["kind"]) for part in guards(asked.guarded[0], asked)]
+
+
+def test_each_objective_is_held_against_what_its_runtime_counts() -> None:
+    assert kinds("vllm", ERRORS, TTFT) == [("errors-ratio", "errors"), ("ttft-p95", "errors"), ("ttft-p95", "ttft")]
+    assert kinds("tgi", TTFT, E2E) == [("ttft-p95", "errors"), ("e2e-p80", "errors"), ("e2e-p80", "e2e")]
+    assert kinds("trtllm", ERRORS, E2E) == [("e2e-p80", "e2e")]
+    assert kinds("ollama", ERRORS, E2E) == kinds("llamacpp", ERRORS) == kinds("vllm", {**ERRORS, "gate": "advisory"}) == []
+
+
+@pytest.mark.parametrize(
+    ("runtime", "more", "reason"),
+    [
+        ("vllm", {}, None),
+        ("ollama", {}, Reason.NOT_COUNTED),
+        ("vllm", {"users": "none"}, Reason.NOT_ASKED),
+        ("vllm", {"mode": "certify"}, Reason.NOT_ASKED),
+    ],
+)
+def test_users_are_guarded_where_they_are_served_and_counted(runtime: str, more: dict[str, object], reason: object) -> None:
+    (planned,) = [one for one in plan(catalogue(), scenario(runtime, ERRORS, **more)) if one.id == "rollout.users"]
+    assert (planned.asked, planned.reason) == (reason is None, reason)
+
+
+def test_every_runtime_that_counts_failures_says_of_what() -> None:
+    counting = {name: contract.counts for name, contract in CONTRACTS.items() if contract.counts}
+    assert set(counting) == {"vllm", "tgi", "trtllm", "tiny"}
+    assert all((counts.requests is None) == (counts.failed is None) for counts in counting.values())
+
+
+# -- the rule
+
+
+def at(intervals: list[tuple[int, int]], p0: float = 0.05, kind: str = "errors") -> int | None:
+    burn = Burn(p0, 0.01, kind)
+    return next((i for i, (requests, bad) in enumerate(intervals) if burn.add(requests, bad)), None)
+
+
+def test_the_bad_ones_of_an_interval_lie_side_by_side() -> None:
+    assert laid([(3, 1), (0, 0), (2, 2)]).tolist() == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize("kind", ["errors", "e2e"])
+def test_a_service_that_is_only_bad_burns_with_the_hundredth_request(kind: str) -> None:
+    assert at([(20, 20)] * 9, kind=kind) == 4 and at([(1, 1)] * 200, kind=kind) == 99
+
+
+def test_one_hitch_is_no_end_however_many_met_it() -> None:
+    assert at([(9000, 9000)] * 4) is None and at([(9000, 9000)] * 5) == 4
+
+
+def test_failures_counted_after_their_requests_are_requests_too() -> None:
+    assert at([(50, 0)] + [(0, 20)] * 30) == 18
+    burn = Burn(0.05, 0.01, "errors")
+    assert not burn.add(0, 3) and (burn.requests, burn.bad) == (3, 3)
+
+
+def test_half_of_it_bad_waits_until_it_cannot_be_one_burst() -> None:
+    found = at([(20, 10)] * 100)
+    assert found is not None and guard.EARLY <= 20 * (found + 1) < 1_200 and at([(20, 10)] * 100, kind="ttft") == found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_share_within_the_objective_never_burns(seed: int) -> None:
+    bad = np.random.default_rng(seed).binomial(20, 0.04, 600)
+    assert at([(20, int(k)) for k in bad]) is None
+
+
+def test_one_outage_that_is_over_does_not_burn() -> None:
+    assert at([(20, 0)] * 100 + [(20, 20)] * 3 + [(20, 0)] * 200) is None
+
+
+def test_a_service_that_fails_late_burns_with_its_newest_requests() -> None:
+    assert at([(20, 0)] * 150 + [(20, 20)] * 100) == 150 + guard.EARLY * guard.NEARLY_ALL / 20 - 1
+    assert at([(20, 0)] * 9000 + [(20, 20)] * 100) == 9000 + guard.EARLY * guard.NEARLY_ALL / 20 - 1
+
+
+def test_a_service_that_turns_slow_late_burns_once_no_queue_explains_it() -> None:
+    assert at([(20, 0)] * 150 + [(20, 20)] * 900, kind="e2e") == 150 + LONG * guard.NEARLY_ALL / 20 - 1
+    assert at([(20, 0)] * 150 + [(20, 20)] * 100 + [(20, 0)] * 900, kind="e2e") is None
+
+
+def test_what_a_fault_did_is_set_aside_and_what_came_after_is_not() -> None:
+    outage = [(0.0, 0, 50, 50)] * 20
+    assert burnt([PART], outage) is None
+    said = burnt([PART], [*outage, *[(0.0, 1, 50, 50)] * 9])
+    assert said == (24, "users' requests burn errors-ratio: 250 of 250 failed, 5 % may be bad")
