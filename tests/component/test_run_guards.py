@@ -19,6 +19,7 @@ from tests.planted_run import ROOT, ROW, WORKLOAD, Ended, Ground, planted_suite
 SEES = "saw('serving-pod', 1)"
 FAILS, INVALID = ("FAIL", 20), ("INVALID", 21)
 PLATFORM = "from hotfire.words import Blame; raise Breach('no', blame=Blame.PLATFORM)"
+HALTED = "from hotfire.kube.wait import halt, pause; halt(lambda: 'enough was seen'); pause(1)"
 NO_DATA = "from hotfire.words import Reason; raise Unjudged('?', reason=Reason.NO_DATA)"
 BODIES = {  # name -> (body, mark, options, outcome and exit code, reason)
     "xfail": ("assert 1 == 2", "@pytest.mark.xfail", (), FAILS, "xfail"),
@@ -30,6 +31,7 @@ BODIES = {  # name -> (body, mark, options, outcome and exit code, reason)
     "never ends": ("__import__('threading').Event().wait(9)", "", ("--timeout", "1"), INVALID, "timeout"),
     "an assertion": (f"{SEES}; assert 1 == 2", "", (), FAILS, "breach"),
     "of the platform": (PLATFORM, "", (), ("FAIL", 21), "breach"),
+    "halted": (HALTED, "", (), ("NOT_RUN", 21), "blocked"),
     "not judged": (NO_DATA, "", (), INVALID, "no-data"),
 }
 

@@ -24,6 +24,7 @@ from hotfire.record.events import (
     Changed,
     Closed,
     Concluded,
+    Counted,
     Decided,
     Event,
     Faulted,
@@ -45,8 +46,9 @@ from hotfire.record.redactor import Redactor
 from hotfire.record.writer import Recorder
 from hotfire.report import live, objective, plot, write_all
 from hotfire.report.allure import allure_status, scan
-from hotfire.report.judge import judge
+from hotfire.report.judge import Rejudged, judge
 from hotfire.report.rows import ROWS
+from hotfire.runtimes.guarded import guards
 from hotfire.scenario.model import Scenario
 from hotfire.words import Blame, Decision, Effect, Mode, Outcome, Proof, Reason, State, Verdict
 
@@ -635,6 +637,49 @@ def test_a_load_above_capacity_is_flagged_in_every_report(tmp_path: Path) -> Non
     words = f"SATURATED: {objective.SATURATED}"
     event = Flowed(load="objectives", look=1, requests=9, until=9.0, flow=said(tmp_path)["flows"][0]["flow"])
     assert words in live.lines(event)[0] and words in (tmp_path / "certificate.html").read_text()
+
+
+@dataclass
+class Live(Run):
+    """Users are served meanwhile; of each 20 of their requests `bad` fail, and the check says PASS."""
+
+    bad: int = 0
+    burnt: int | None = None
+    counted: bool = True
+
+    def check(self, key: str, blocked: bool) -> Iterable[Event]:
+        if key == "rollout.users[llama]" and self.counted:
+            asked = self.scenario
+            intervals = tuple((float(n), 1, *(20, self.bad) * 3) for n in range(30))
+            parts = tuple(guards(asked.guarded[0], asked))[:3]
+            yield Counted(check=key, parts=parts, intervals=intervals, ours=60, burnt=self.burnt)
+        yield from super().check(key, blocked)
+
+
+def with_users(folder: Path, **changes: Any) -> tuple[Verdict, Rejudged]:
+    asked = scenario().model_copy(update={"mode": Mode.PROMOTE, "users": "live", "consent": ("load", "kill", "oom")})
+    return Live(folder, scenario=asked, **changes).write(), judge(folder)
+
+
+def test_users_requests_are_counted_on_the_certificate_and_judged_again(tmp_path: Path) -> None:
+    verdict, again = with_users(tmp_path)
+    assert (verdict, again.verdict, again.differences) == (GO, GO, ())
+    assert "none; 600 requests counted by the pods, 60 of them hotfire&#39;s" in (tmp_path / "certificate.html").read_text()
+    assert said(tmp_path)["users"][0]["requests"] == 600 and "intervals" not in said(tmp_path)["users"][0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"bad": 20}, "burnt was None, it is 4"),
+        ({"burnt": 9}, "burnt was 9, it is None"),
+        ({"counted": False}, "without counts"),
+    ],
+)
+def test_judge_finds_users_who_were_passed_over(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    verdict, again = with_users(tmp_path, **changes)
+    assert verdict is GO and any(says in line for line in again.differences) and not again.agrees
+    assert again.verdict is (GO if "burnt" in changes else UNSAFE)
 
 
 def test_an_objective_without_requests_is_unjudged(tmp_path: Path) -> None:
