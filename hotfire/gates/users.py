@@ -41,7 +41,7 @@ class Burn:
         requests = max(requests, bad)
         self._intervals.append((requests, bad))
         self.requests, self.bad, self._kept = self.requests + requests, self.bad + bad, self._kept + requests
-        while self._kept - self._intervals[0][0] >= guard.MOST:
+        while self._kept - self._intervals[0][0] >= (guard.RECENT if self.requests > guard.MOST else guard.MOST):
             self._kept -= self._intervals.popleft()[0]
         at, asked = guard.checkpoint(self.requests), self._asked
         self._asked = at

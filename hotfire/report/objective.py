@@ -88,6 +88,9 @@ def judge(samples: Samples, gate: Mapping[str, Any], *, look: int, last_look: bo
         required_gates=int(gate["required_gates"]),
         windows=int(gate.get("windows", 1)),  # records of before had one
     )
+    if found.outcome is not Outcome.FAIL and _long(gate) and burning(samples, gate):
+        said = f"the newest {guard.RECENT:,} of them fail it beyond doubt; {found.detail}"
+        return replace(found, outcome=Outcome.FAIL, reason=Reason.BREACH, needs=None, detail=said)
     if gate["arrivals"] == "spaced" or found.outcome is Outcome.PASS:
         return found
     flow = gate_rules.flowed(kept)
@@ -104,17 +107,22 @@ def flowed(samples: Samples, requests: int, until: float) -> dict[str, Any]:
 
 def burning(samples: Samples, gate: Mapping[str, Any]) -> bool:
     """Whether the load may end now, since this gate fails beyond doubt: at whatever moment one looks at a spaced load, at a
-    checkpoint of a rated one (`gates.guard`). Judged on the same requests it is FAIL."""
+    checkpoint of a rated one (`gates.guard`; of a long one the newest requests). Judged on the same requests it is FAIL."""
     if gate["confidence"] in (None, "none"):
         return False
+    since = int(gate["requests"]) - guard.RECENT if _long(gate) else 0
     try:
-        who = _population(window(samples, int(gate["requests"]), float(gate["until"])), gate)
+        who = _population(window(samples, int(gate["requests"]), float(gate["until"]), since), gate)
     except Unjudged:  # nothing yet that could burn
         return False
     bad, alpha = who.bad & ~who.unproven, alphas(float(gate["confidence"]), int(gate["required_gates"]))[1]
     if gate["arrivals"] == "spaced":
         return e_value(len(bad), int(bad.sum()), _allowed(gate)) >= 1 / alpha
     return guard.burns(bad, who.latency, _allowed(gate), alpha)
+
+
+def _long(gate: Mapping[str, Any]) -> bool:
+    return gate["arrivals"] != "spaced" and int(gate["requests"]) > guard.MOST
 
 
 def _allowed(gate: Mapping[str, Any]) -> float:
@@ -128,11 +136,12 @@ def _population(kept: gate_rules.Samples, gate: Mapping[str, Any]) -> gate_rules
     return gate_rules.population(kept, gate["metric"], limit, float(gate["timeout_s"]))
 
 
-def window(samples: Samples, requests: int, until: float) -> gate_rules.Samples:
-    """The first so many counted requests, as the gates take them; what was cut off at the end is open, not failed."""
+def window(samples: Samples, requests: int, until: float, since: int = 0) -> gate_rules.Samples:
+    """The first so many counted requests, as the gates take them; what was cut off at the end is open, not failed. since:
+    without so many of the first."""
     import numpy as np
 
-    kept = samples.counted(requests)
+    kept = samples.where((samples.warm == 0) & (since <= samples.i) & (samples.i < requests))
     names = np.array(kept.names["err"], dtype=str)
     return gate_rules.Samples.of(
         until,

@@ -7,6 +7,8 @@ import pytest
 
 from hotfire.gates import guard
 from hotfire.gates import statistics as rules
+from hotfire.load.samples import Samples
+from hotfire.report import objective
 from hotfire.words import Outcome
 
 ALPHA = 0.01
@@ -27,7 +29,8 @@ def run(*parts, seed=3):
 
 def test_it_is_asked_at_fixed_counts_that_grow_by_a_twentieth():
     assert [guard.checkpoint(n) for n in (0, 99, 100, 104, 105, 2_400)] == [0, 0, 100, 100, 105, 2_383]
-    assert guard.checkpoint(10**6) == guard.checkpoint(guard.MOST) > 47_000
+    assert 47_000 < guard.checkpoint(guard.MOST + guard.STEP - 1) < guard.MOST
+    assert [guard.checkpoint(n) for n in (50_600, 51_199, 10**6 - 1)] == [50_600, 50_600, 999_800]
     assert all(guard.checkpoint(n) == n for n in COUNTS)
     assert max(b / a for a, b in itertools.pairwise(COUNTS)) < 1.06
 
@@ -74,3 +77,54 @@ def test_what_it_ends_is_judged_fail_on_the_very_same_requests(parts, seed):
 def test_more_required_gates_leave_each_less_error():
     x = run((200, 1)) + 9 * (np.arange(200) % 10 > 0)
     assert [a for a in (1e-2, 1e-250) if guard.burns(x > 3, x, 0.05, a)] == [1e-2]
+
+
+# -- a long soak
+
+
+GATE = {
+    "metric": "e2e", "statistic": "p95", "limit": 4.0, "confidence": 0.95, "arrivals": "poisson", "timeout_s": 60.0,
+    "until": 1e6, "required_gates": 1,
+}  # fmt: skip
+
+
+def soak(good: int, dead: int, seed: int = 3) -> Samples:
+    """So many answered in exponential times, then so many that fail after a second; one a second."""
+    seconds = np.random.default_rng(seed).exponential(1, good + dead)
+    n, failed = len(seconds), np.arange(good + dead) >= good
+    due = np.arange(n, dtype=float)
+    end = due + np.where(failed, 1.0, seconds)
+    columns = {"i": np.arange(n), "warm": np.zeros(n, int), "err": failed.astype(int), "n": np.full(n, 4)}
+    never = np.full(n, np.nan)
+    times = {"due": due, "sent": due, "fb": end, "ft": end, "end": end, "gap_p99": never, "gap_max": never}
+    return Samples({**columns, **times}, {"err": ["", "http-5xx"]}, ())
+
+
+def gate(requests: int) -> dict[str, object]:
+    return {**GATE, "requests": requests}
+
+
+def soak_ended_at(samples: Samples, since: int) -> int | None:
+    counts = sorted({guard.checkpoint(n) for n in range(since, len(samples) + 1)})
+    return next((n for n in counts if objective.burning(samples, gate(n))), None)
+
+
+def test_a_death_late_in_a_soak_is_seen_as_soon_as_at_any_other_time_and_judged_fail():
+    samples = soak(80_000, 6_000)
+    n = soak_ended_at(samples, guard.MOST + guard.STEP)
+    assert n is not None and 80_000 < n <= 80_000 + guard.RECENT // 3 + guard.STEP
+    judged = objective.judge(samples, gate(n), look=1, last_look=True)
+    assert judged.outcome is Outcome.FAIL and judged.detail.startswith("the newest 12,000 of them fail it beyond doubt")
+    assert judged.bad / judged.n < 0.08
+
+
+def test_a_sound_soak_is_not_ended_and_passes():
+    samples = soak(120_000, 0)
+    assert soak_ended_at(samples, guard.MOST + guard.STEP) is None
+    assert objective.judge(samples, gate(120_000), look=1, last_look=True).outcome is Outcome.PASS
+
+
+def test_what_a_soak_has_outlived_does_not_end_it():
+    samples = soak(60_000, 0)
+    samples.columns["err"][20_000:21_500] = 1
+    assert soak_ended_at(samples, guard.MOST + guard.STEP) is None
