@@ -35,6 +35,7 @@ PR_SET_PDEATHSIG = 1
 @click.option("--max-age", default=10.0, show_default=True, help="seconds a connection is used")
 @click.option("--scale", default=1.0, show_default=True, help="the tightest latency that is judged, seconds")
 @click.option("--served-by", default="x-served-by", show_default=True)
+@click.option("--pods", default="", help="NAME=HOST:PORT,…: asked in turn instead of the target's host")
 @click.option("--ca", default="")
 @click.option("--verify", type=click.BOOL, default=True)
 @click.option("--cpu", type=int)
@@ -45,8 +46,8 @@ PR_SET_PDEATHSIG = 1
 @click.option("--parent", type=int, help="process id that must be the parent; its death ends this process")
 def main(
     plan_file: str, digest: str | None, out: Path, url: str, api: str, model: str, timeout: float, slots: int, max_age: float,
-    scale: float, served_by: str, ca: str, verify: bool, cpu: int | None, calibrate: bool, workers: int, master: str, port: int,
-    parent: int | None,
+    scale: float, served_by: str, pods: str, ca: str, verify: bool, cpu: int | None, calibrate: bool, workers: int, master: str,
+    port: int, parent: int | None,
 ) -> None:  # fmt: skip
     """Carry a plan to a target. Talks JSON lines on stdin and stdout (hotfire.load.carrier)."""
     if parent is not None:
@@ -58,7 +59,8 @@ def main(
             os._exit(lead(Pipe(), port, workers))
         pipe, remote = Relay(master, port, url) if master else Pipe(), plan_file == "-"
         file, digest = pipe.received(out) if remote else (Path(plan_file), digest)
-        target = Target(url, api, model, timeout, slots, max_age, scale, served_by.lower(), ca, not verify)
+        asked = tuple(filter(None, pods.split(",")))
+        target = Target(url, api, model, timeout, slots, max_age, scale, served_by.lower(), ca, not verify, asked)
         plan = plans.load(file, digest)
         out.mkdir(parents=True, exist_ok=True)
         echo = Echo() if calibrate else None

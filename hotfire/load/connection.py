@@ -43,19 +43,22 @@ class Lost(Exception):
 
 
 class Dialer:
-    """Opens connections to one target, whose name is looked up once, and keeps the difference of the two clocks."""
+    """Opens connections to the places of one target, each looked up once, and keeps the difference of the two clocks."""
 
     def __init__(self, target: Target) -> None:
         self.target, self.newest = target, 0
         self.failure = ""
-        self._address: Any = None
+        self._addresses: list[Any] = []
         self._family = _socket.AF_INET
         self.offset = 0
-        try:
-            found = _socket.getaddrinfo(target.host, target.port, 0, _socket.SOCK_STREAM)
-            self._family, _, _, _, self._address = found[0]
-        except OSError as error:
-            self.failure = f"{target.host}: {error.strerror}"
+        for _, host, port in target.places:
+            try:
+                found = _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM)
+                self._family = found[0][0]
+                self._addresses.append(found[0][4])
+            except OSError as error:
+                self._addresses.append(None)
+                self.failure = f"{host}: {error.strerror}"
         self._context = self._tls() if target.tls else None
         self.kernel_stamps = self._stamps()
         self.anchor()
@@ -68,16 +71,17 @@ class Dialer:
         if after - before < 2_000 or not self.offset:
             self.offset = real - (before + after) // 2
 
-    def dial(self, now: int) -> "Connection":
-        """Raises Lost dns or connect_*; OSError when this machine itself has no socket left, which is not the target's."""
-        if self._address is None:
+    def dial(self, now: int, to: int = 0) -> "Connection":
+        """To one of the places. Raises Lost dns or connect_*; OSError when this machine itself has no socket left, which is not
+        the target's."""
+        if self._addresses[to] is None:
             raise Lost("dns", self.failure)
         sock = _socket.socket(self._family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
         sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
         if self.kernel_stamps:
             sock.setsockopt(_socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         try:
-            code = sock.connect_ex(self._address)
+            code = sock.connect_ex(self._addresses[to])
         except OSError as error:
             code = error.errno or ECONNREFUSED
         if code not in (0, EINPROGRESS):
@@ -85,7 +89,7 @@ class Dialer:
             if code in (EADDRNOTAVAIL, ENOBUFS):
                 raise OSError(code, f"{strerror(code)}: lower the rate or reuse connections (max_age)")
             raise Lost(_CONNECT_ERRORS.get(code, "connect_failed"), strerror(code))
-        return Connection(self, sock, now, self._context, self.target.host)
+        return Connection(self, sock, now, self._context, self.target.host, to)
 
     def _tls(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=self.target.ca or None)
@@ -105,20 +109,22 @@ class Dialer:
 
 
 class Connection:
-    """born, used: microseconds since the start of the load; flight: what it carries, None when idle.
+    """born, used: microseconds since the start of the load; to: which of the target's places; flight: what it carries, None
+    when idle.
 
     stamped: plain TCP with kernel stamps, so that `receive` (recvmsg) can be called straight away.
     """
 
     __slots__ = (
         "_dialer", "_in", "_out", "_queued", "_sock", "_tls", "_unsent", "born", "fd", "flight", "open", "receive",
-        "registered", "stamped", "used", "wants",
+        "registered", "stamped", "to", "used", "wants",
     )  # fmt: skip
 
-    def __init__(self, dialer: Dialer, sock: Any, now: int, context: ssl.SSLContext | None, host: str) -> None:
+    def __init__(self, dialer: Dialer, sock: Any, now: int, context: ssl.SSLContext | None, host: str, to: int) -> None:
         self._dialer, self._sock, self._queued, self._unsent = dialer, sock, b"", b""
         self.receive, self.fd = sock.recvmsg, sock.fileno()
         self.born = self.used = now
+        self.to = to
         self.flight: Any = None
         self.open, self.registered, self.wants = False, EPOLLOUT, EPOLLOUT
         self.stamped = context is None and dialer.kernel_stamps

@@ -80,7 +80,7 @@ class Engine:
         """part: (k, n) sends each n-th request of the plan, from the k-th."""
         self.plan, self.target, self.writer, self.say, self.on_end = plan, target, writer, say, on_end
         self.dialect = DIALECTS[target.api]
-        self.dialer = Dialer(target)
+        self.dialer, self.places = Dialer(target), target.places
         self.check = ClientCheck(target.scale_s, cpu, self.dialer.kernel_stamps)
         self.counts = Counts()
         self.epoll, self.timer = epoll(), _Timer()
@@ -201,10 +201,11 @@ class Engine:
         self.in_flight += 1
         self.counts.sent += 1
         self.flights.append(flight)
-        connection = self._idle_one(flight.took)
+        to = flight.item.index % len(self.places)
+        connection = self._idle_one(flight.took, to)
         try:
             if connection is None:
-                connection = self.dialer.dial(flight.took)
+                connection = self.dialer.dial(flight.took, to)
                 self.table[connection.fd] = connection
                 self.epoll.register(connection.fd, EPOLLOUT)
             else:
@@ -217,9 +218,11 @@ class Engine:
         except Lost as lost:
             self._finish(flight, self._now(), lost.error, str(lost))
 
-    def _idle_one(self, now: int) -> Connection | None:
-        while self.idle:
-            connection = self.idle.pop()
+    def _idle_one(self, now: int, to: int) -> Connection | None:
+        for i in range(len(self.idle) - 1, -1, -1):
+            if self.idle[i].to != to:
+                continue
+            connection = self.idle.pop(i)
             young = now - connection.born < self.target.max_age_s * 1e6
             if young and now - connection.used < IDLE * 1e6 and connection.alive():
                 return connection
@@ -366,7 +369,8 @@ class Engine:
             number, int(number < 0), flight.due, flight.took, flight.sent, flight.connected,
             *(None if at < 0 else at for at in (answer.head_at, answer.first_byte, answer.first_token, answer.last_token)),
             end, answer.tokens, answer.usage, answer.status, error, answer.finish,
-            answer.headers.get(self.target.served_by, ""), self._rid(item), int(flight.reused), answer.coalesced,
+            self.places[item.index % len(self.places)][0] or answer.headers.get(self.target.served_by, ""),
+            self._rid(item), int(flight.reused), answer.coalesced,
             ranked[-1] if ranked else None, ranked[-(-99 * len(ranked) // 100) - 1] if ranked else None,
             pack_gaps(gaps), note,
         ))  # fmt: skip

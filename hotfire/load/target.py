@@ -18,7 +18,7 @@ class Target:
     end so long after it was sent has failed; slots: requests in flight at most, what is due beyond is `backlog`; max_age_s:
     a connection is replaced after this long, 0 gives each request one of its own; scale_s: the tightest latency that is
     judged, which says how late the client may be; served_by: a response header that names who answered; ca: a file of
-    certificates to trust, `insecure` trusts any.
+    certificates to trust, `insecure` trusts any; pods: NAME=HOST:PORT of each that is asked in turn, past what the URL names.
     """
 
     url: str
@@ -31,6 +31,7 @@ class Target:
     served_by: str = "x-served-by"
     ca: str = ""
     insecure: bool = False
+    pods: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -46,7 +47,7 @@ class Target:
         return {
             "target": self.url, "api": self.api, "model": self.model, "timeout": self.timeout_s, "slots": self.slots,
             "max-age": self.max_age_s, "scale": self.scale_s, "served-by": self.served_by, "ca": self.ca,
-            "verify": "no" if self.insecure else "yes",
+            "verify": "no" if self.insecure else "yes", "pods": ",".join(self.pods),
         }  # fmt: skip
 
     @property
@@ -60,6 +61,12 @@ class Target:
     @property
     def port(self) -> int:
         return urlsplit(self.url).port or (443 if self.tls else 80)
+
+    @property
+    def places(self) -> list[tuple[str, str, int]]:
+        """(name, host, port) of everyone who is asked in turn; without a name it is whoever the URL leads to."""
+        split = [(name, *place.rpartition(":")[::2]) for name, _, place in (pod.partition("=") for pod in self.pods)]
+        return [(name, host.strip("[]"), int(port)) for name, host, port in split] or [("", self.host, self.port)]
 
     @property
     def path(self) -> str:

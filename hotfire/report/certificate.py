@@ -210,11 +210,18 @@ def _client(load: Loaded) -> str:
 
 
 def _served(by: Mapping[str, Any]) -> str:
-    """`served by 2 pods (response header x-served-by: 61 + 59)`."""
+    """`served by 2 pods (response header x-served-by: 61 + 59)`, and which of them was worst, where that shows."""
     pods = by.get("pods") or {}
     if not pods:
         return f"served by {by['how'] if str(by['how']).startswith('unknown') else 'unknown'}"
-    return f"served by {len(pods)} pod{'s' * (len(pods) > 1)} ({by['how']}: {' + '.join(f'{n:,.0f}' for n in pods.values())})"
+    said = f"served by {len(pods)} pod{'s' * (len(pods) > 1)} ({by['how']}: {' + '.join(f'{n:,.0f}' for n in pods.values())})"
+    each = sorted((by.get("each") or {}).items(), key=lambda one: (-float(one[1]["e2e_p95_s"]), -one[1]["failed"]))
+    if len(each) < 2:
+        return said
+    (name, worst), (_, best) = each[0], each[-1]
+    return (
+        f"{said}, p95 {_seconds(best['e2e_p95_s'])} to {_seconds(worst['e2e_p95_s'])}, worst {name}, {worst['failed']} failed"
+    )
 
 
 def _plots(story: Story, folder: Path) -> list[Plot]:

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from hotfire.errors import BadInput, HarnessError
+from hotfire.errors import BadInput, HarnessError, Unjudged
 from hotfire.kube.client import Cluster, Object, Ref
 from hotfire.kube.pods import condition
 from hotfire.scenario.model import Located, Serves
+from hotfire.words import Blame, Reason
 
 API_SERVER = "kubernetes.default.svc"  # a name that every pod resolves
 PREFIXES = ("", "/v1", "/api")  # of an Ingress: the API's own paths begin with them
@@ -106,6 +107,26 @@ def extra_service(cluster: Cluster, located: Located, namespace: str, run: str, 
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"type": "NodePort", "selector": dict(service["spec"]["selector"]), "ports": [kept]},
     }
+
+
+def pod_places(cluster: Cluster, located: Located, namespace: str, serves: Serves) -> tuple[str, ...]:
+    """NAME=HOST:PORT of each Ready pod behind the Service, by name. Raises Unjudged when there is none."""
+    named = _port(_service(cluster, located, namespace, serves), serves, located).get("name") or ""
+    labels = f"kubernetes.io/service-name={serves.service}"
+    found = {
+        str(endpoint["targetRef"]["name"]): f"{_host(endpoint['addresses'][0])}:{port['port']}"
+        for item in cluster.list("discovery.k8s.io/v1", "EndpointSlice", namespace, labels=labels)
+        for port in item.get("ports") or ()
+        for endpoint in item.get("endpoints") or ()
+        if (port.get("name") or "") == named and (endpoint.get("conditions") or {}).get("ready") and endpoint.get("targetRef")
+    }
+    if not found:
+        raise Unjudged(f"no Ready pod is behind the Service {serves.service}", reason=Reason.EMPTY, blame=Blame.CANDIDATE)
+    return tuple(f"{name}={place}" for name, place in sorted(found.items()))
+
+
+def _host(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 def node_url(cluster: Cluster, service: Object, scheme: str = "http") -> str:

@@ -206,6 +206,9 @@ class Load(Model):
     from_: Literal["here", "cluster"] = Field(
         "here", alias="from", description="cluster: by a Job of stand.load_image beside the candidate"
     )
+    per_pod: StrictBool = Field(
+        False, description="from cluster: its Ready pods are asked in turn, in equal shares, past the Service"
+    )
     workers: StrictInt = Field(1, ge=1, le=64, description="from cluster: worker pods that share an open load")
     cpu: Annotated[str, Field(pattern=r"^[1-9]\d*m?$")] = Field(
         "1", description="from cluster: of each pod that carries, as a Kubernetes quantity; requested, and no more than that"

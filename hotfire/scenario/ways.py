@@ -41,5 +41,13 @@ def carriers(scenario: Scenario, load: Load) -> Iterator[Finding]:
             yield ("load", key), f"{said}, 1 or an open loop is expected"
         if many > 1 and load.from_ != place:
             yield ("load", key), f"{many} {key} of a load from {load.from_}, `from: {place}` is expected"
+    if load.per_pod and load.from_ != "cluster":
+        yield (
+            ("load", "per_pod"),
+            f"per_pod of a load from {load.from_}: pods are reached from inside, `from: cluster` is expected",
+        )
+    if load.per_pod and scenario.reach.via in ("url", "ingress"):
+        said = f"per_pod goes past what `via: {scenario.reach.via}` measures"
+        yield ("load", "per_pod"), f"{said}, `via: nodeport` or `in-cluster` is expected"
     if load.from_ == "cluster" and scenario.stand.load_image is None:
         yield ("load", "from"), "a load from the cluster needs its image, `stand: {load_image: …}` is expected"

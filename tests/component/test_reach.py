@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hotfire.errors import BadInput, HarnessError
+from hotfire.errors import BadInput, HarnessError, Unjudged
 from hotfire.kube.client import Cluster, Object
 from hotfire.rollout import reach
 from hotfire.scenario.loader import load
@@ -90,3 +90,20 @@ def test_in_a_pod_requests_go_by_the_name_of_the_service(cluster: Cluster, names
 def test_outside_of_the_cluster_its_names_are_no_way(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"in-cluster: kubernetes\.default\.svc is not known on this machine"):
         reach.check(cluster, located(tmp_path, namespace, "{via: in-cluster}"), namespace)
+
+
+def test_pods_are_reached_one_by_one_where_they_are_ready(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+    found, labels = located(tmp_path, namespace, "{via: in-cluster}"), {"kubernetes.io/service-name": "tiny"}
+    serves = found.scenario.candidate.serves[0]
+    with pytest.raises(Unjudged, match="no Ready pod is behind the Service tiny"):
+        reach.pod_places(cluster, found, namespace, serves)
+    for number, (family, address, ready) in enumerate(
+        (("IPv4", "10.1.0.7", True), ("IPv4", "10.1.0.8", False), ("IPv6", "fd00::7", True))
+    ):
+        target = {"kind": "Pod", "name": f"p{number}", "namespace": namespace}
+        end = {"addresses": [address], "conditions": {"ready": ready}, "targetRef": target}
+        meta = {"name": f"tiny-{number}", "namespace": namespace, "labels": labels}
+        ports = [{"name": "", "port": 8080}, {"name": "metrics", "port": 9090}]
+        made = {"metadata": meta, "addressType": family, "endpoints": [end], "ports": ports}
+        cluster.create({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", **made})
+    assert reach.pod_places(cluster, found, namespace, serves) == ("p0=10.1.0.7:8080", "p2=[fd00::7]:8080")

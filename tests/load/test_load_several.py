@@ -13,6 +13,7 @@ from hotfire.load.plan import Plan
 from hotfire.load.run import LoadRun
 from hotfire.load.samples import read
 from hotfire.load.target import Target
+from hotfire.plugin.nouns.served import figures, headers_in
 from hotfire.words import Reason
 
 FAST = ("--ttft", "4", "--itl", "2")
@@ -29,6 +30,22 @@ def test_each_request_is_sent_once_and_all_are_one_set(
     assert sorted(found.i) == list(range(-7, 400)) and len(server.truth()) == ended.sent == ended.rows == 407
     assert [round(1e6 * due) for due in window.due] == [item.due_us for item in plan.items()][7:]
     assert ended.client["sound"] and ended.client["processes"] == 3, ended.client["cause"]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_pods_are_asked_in_turn_and_one_that_is_not_there_is_seen(
+    truthful: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path, processes: int
+) -> None:
+    fast, slow = truthful(*FAST), truthful("--ttft", "60", "--itl", "2")
+    places = [f"{name}={url.removeprefix('http://')}" for name, url in (("a", fast.url), ("b", slow.url), ("c", "127.0.0.1:1"))]
+    target = Target("http://nowhere.invalid", "chat", "m", slots=200, scale_s=5.0, pods=tuple(places))
+    with LoadRun.start(planned("constant 100/s", 90), target, tmp_path / "out", processes=processes) as load:
+        load.wait_look(1)
+        found = read(load.stop().samples)
+    assert headers_in(found) == {"a": 30, "b": 30, "c": 30} and found.errors() == {"connect_refused": 30}
+    each = {name: figures(found, name) for name in "abc"}
+    assert [one["failed"] for one in each.values()] == [0, 0, 30] and each["c"]["e2e_p95_s"] == float("inf")
+    assert each["a"]["e2e_p95_s"] < 0.06 < each["b"]["e2e_p95_s"] and len(fast.truth()) == len(slow.truth()) == 30
 
 
 def test_they_send_at_their_common_times(truthful: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path) -> None:

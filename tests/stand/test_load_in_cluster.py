@@ -85,11 +85,16 @@ def running(cluster: Cluster, place: Any) -> int:
 
 def test_workers_carry_one_load_together(place, new, load_image: str, cluster: Cluster) -> None:
     """The twin waits in its pods' one CPU with them: what counts here is that every request is accounted for, once."""
-    asked = scenario(place, load_image, arrivals="constant 50/s", warm_up=10, requests=500, timeout="2s", workers=2, cpu="500m")
+    asked = scenario(
+        place, load_image, arrivals="constant 50/s", warm_up=10, requests=500, timeout="2s", workers=2, cpu="500m", per_pod=True
+    )
     slos = [{"metric": "errors", "ratio": "< 40%"}, {"metric": "e2e", "p50": "< 1900ms", "gate": "advisory"}]
     ended = place.run(runs.service(), new(), scenario=asked | {"slos": slos, "stall": {"max": "1900ms"}})
     event = loaded(ended)
     found = read(ended.folder / event["samples"], event["samples_digest"])
     assert event["client"]["processes"] == 2 and event["client"]["calibration"]["us_per_token"] > 0, ended.output
+    served = event["served_by"]
+    assert served["how"] == "per-pod slices" and len(served["pods"]) == len(served["each"]) == 2
+    assert max(served["pods"].values()) - min(served["pods"].values()) <= 1
     assert ended.check("load.delivered")["outcome"] == "PASS" and len(set(found.i)) == len(found) >= 510
     assert nothing_left(cluster, place)

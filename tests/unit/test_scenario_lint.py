@@ -48,6 +48,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "certificates that are not there": ("load: {", "reach: {tls: true, ca: ca.pem}\nload: {", "13:20: ca.pem: No such file or directory, a PEM file of certificates is expected"),
     "processes of a spaced load": ("timeout: 20s", "timeout: 20s, processes: 2", "13:43: 2 processes under spaced 1s: requests wait for one another, 1 or an open loop is expected"),
     "workers without a cluster": ("spaced 1s, timeout: 20s", f"{POISSON}, timeout: 20s, workers: 2", "13:45: 2 workers of a load from here, `from: cluster` is expected"),
+    "pods one by one from outside": ("timeout: 20s", "timeout: 20s, per_pod: true", "13:43: per_pod of a load from here: pods are reached from inside, `from: cluster` is expected"),
     "processes in the cluster": ("spaced 1s, timeout: 20s", f"{POISSON}, timeout: 20s, from: cluster, processes: 2", "13:60: 2 processes of a load from cluster, `from: here` is expected"),
     "a load from the cluster without its image": ("timeout: 20s", "timeout: 20s, from: cluster", "13:43: a load from the cluster needs its image, `stand: {load_image: …}` is expected"),
     "slots that close the loop": ("spaced 1s", f"{POISSON}, slots: 100", "13:31: 100 slots would close the open loop, 1.2 x 8/s x 20s timeout = 192 or more are expected"),

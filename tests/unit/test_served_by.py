@@ -42,6 +42,9 @@ def test_names_in_headers_are_counted_and_silence_is_not(tmp_path: Path) -> None
     [
         ({"how": "response header x-served-by", "pods": {"a": 61, "b": 1059}},
          "served by 2 pods (response header x-served-by: 61 + 1,059)"),
+        ({"how": "per-pod slices", "pods": {"a": 60, "b": 60},
+          "each": {"a": {"failed": 0, "e2e_p95_s": 0.21}, "b": {"failed": 7, "e2e_p95_s": "inf"}}},
+         "served by 2 pods (per-pod slices: 60 + 60), p95 210 ms to never, worst b, 7 failed"),
         ({"how": "the only pod there was", "pods": {"a": 9}}, "served by 1 pod (the only pod there was: 9)"),
         ({"how": "unknown", "pods": {}}, "served by unknown"),
         ({"how": "unknown: response header x has 900 values", "pods": {}},

@@ -160,7 +160,7 @@ class FaultNoun:
     def _asked_load(self) -> Load:
         if self.run.scenario.load is None:
             raise HarnessError("a fault without load: lint refuses it")
-        return self.run.scenario.load
+        return self.run.scenario.load.model_copy(update={"per_pod": False})  # users ask the Service, and pods go
 
     def _choose(self) -> tuple[Object, Target]:
         """A Ready pod of the first workload, by the scenario's seed; the whole population must be Ready before."""

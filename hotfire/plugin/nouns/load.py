@@ -23,6 +23,7 @@ from hotfire.record.events import Flowed, Gated, Loaded, Marked, Told
 from hotfire.report import objective
 from hotfire.report.stored import Key, Stored, comparable
 from hotfire.rollout.load_job import started
+from hotfire.rollout.reach import pod_places
 from hotfire.scenario.lint import first_look, slots, warm_up
 from hotfire.scenario.model import Load, Serves, Slo
 from hotfire.words import Blame, Gate, Outcome, Reason
@@ -37,9 +38,11 @@ def target_of(run: Run, serves: Serves, asked: Load, *, max_age_s: float) -> Tar
     limits = [limit.value for slo in run.scenario.slos for limit in slo.latencies.values()]
     api = serves.runtime if serves.runtime in ("ollama", "tgi") and serves.api == "chat" else serves.api
     url = run.url_in_cluster(serves) if asked.from_ == "cluster" else run.url(serves)
+    pods = pod_places(run.cluster, run.located, run.namespace, serves) if asked.per_pod else ()
     return Target(
         url, api, serves.model, timeout_s=asked.timeout, slots=slots(asked), max_age_s=max_age_s,
         scale_s=max(TIGHTEST, min(limits, default=1.0)), served_by=run.scenario.reach.served_by.lower(), ca=run.ca,
+        pods=pods,
     )  # fmt: skip
 
 
@@ -198,7 +201,7 @@ class LoadNoun:
         looks = look_sizes(first_look(self.scenario))
         plan = plan_of(run, asked, folder, looks, seed=asked.seed, warm_up=warm_up(self.scenario))
         serves = self.scenario.serving(asked.to)
-        self._began, served = time.time(), ServedBy(run, serves)
+        self._began, served = time.time(), ServedBy(run, serves, slices=asked.per_pod)
         max_age_s = self.scenario.reach.max_age
         with carrying(run, asked, serves, plan, max_age_s=max_age_s, on_tick=self._tick) as load:
             look = self._looks(load, asked, looks)

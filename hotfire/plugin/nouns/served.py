@@ -1,4 +1,5 @@
-"""Who served a load: by a response header, by the pods' own counters, because there was one pod alone, or unknown."""
+"""Who served a load: by per-pod slices, by a response header, by the pods' own counters, because there was one pod alone, or
+unknown."""
 
 import re
 from contextlib import suppress
@@ -6,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hotfire.gates.statistics import percentile
 from hotfire.kube.client import ApiError, Ref
 from hotfire.load.samples import Samples
 from hotfire.plugin.run import Run
@@ -20,17 +22,19 @@ MOST_PODS = 64  # a header with more values names requests, not pods
 class ServedBy:
     """Made just before a load, asked just after it."""
 
-    def __init__(self, run: Run, serves: Serves) -> None:
-        self.run, self.serves = run, serves
+    def __init__(self, run: Run, serves: Serves, *, slices: bool = False) -> None:
+        self.run, self.serves, self.slices = run, serves, slices
         self._before = self._counters()
 
     def told(self, samples: Samples) -> dict[str, Any]:
-        """{"how": what it rests on, "pods": {name: requests, or tokens as `how` says}}."""
+        """{"how": what it rests on, "pods": {name: requests, or tokens as `how` says}, "each": what each came to, where it is
+        known of each request}."""
         header, counts = f"response header {self.run.scenario.reach.served_by.lower()}", headers_in(samples)
-        if len(counts) > MOST_PODS:
+        if len(counts) > MOST_PODS and not self.slices:
             return {"how": f"unknown: {header} has {len(counts):,} values", "pods": {}}
         if counts:
-            return {"how": header, "pods": counts}
+            how = "per-pod slices" if self.slices else header
+            return {"how": how, "pods": counts, "each": {name: figures(samples, name) for name in counts}}
         after = self._counters()
         grown = {pod: grew for pod, count in after.items() if (grew := growth(self._before.get(pod, 0), count)) > 0}
         if grown:
@@ -61,6 +65,13 @@ def headers_in(samples: Samples) -> dict[str, int]:
     """Who answered -> how many requests; what named nobody is not in it."""
     counts = np.bincount(samples.by, minlength=len(samples.names["by"]))
     return {name: int(count) for name, count in zip(samples.names["by"], counts, strict=True) if name and count}
+
+
+def figures(samples: Samples, name: str) -> dict[str, float]:
+    """Of the requests that one pod served, warm-up too: how many failed, and the 95th percentile of whole answers in seconds,
+    failures infinitely late."""
+    mine = samples.where(samples.by == samples.names["by"].index(name))
+    return {"failed": int(mine.is_error().sum()), "e2e_p95_s": percentile(mine.latency("e2e"), 0.95)}
 
 
 def counter_in(text: str, name: str) -> float:
