@@ -28,6 +28,7 @@ from hotfire.gates import statistics as gates
 
 P0, FIRST, SEED = 0.05, 2_500, 4_711
 UTILISATIONS = (0.5, 0.7, 0.8, 0.9)
+SOAK, SOAKED = 200_000, ("mm4", "mg4cv2", "drift", "cache", "twopod", "bursty", "pauses")
 INTERVALS = (5, 20, 100)  # requests from one reading of the counters to the next
 MULTIPLES = (0.67, 1.0, 1.25, 1.5, 2.0)
 OUT = Path(__file__).parent.parent / "reports" / "bench"
@@ -155,6 +156,26 @@ def ended(due: worlds.Floats, end: worlds.Floats, limit: float, size: int, alpha
     return 0
 
 
+def soaks(runs: int) -> tuple[int, int, int]:
+    """The guard beyond its MOST, on runs of SOAK requests at the limit itself: (runs, ended ones, the most requests from a
+    death to its end)."""
+    alpha, asked, wrong, most = gates.alphas(0.95)[1], 0, 0, 0
+
+    def ends(bad: NDArray[np.bool_], seconds: worlds.Floats, since: int) -> int:
+        counts = range(since, len(bad) + 1, guard.STEP)
+        return next((n for n in counts if guard.burns(bad[n - guard.RECENT : n], seconds[n - guard.RECENT : n], P0, alpha)), 0)
+
+    for use in (0.8, 0.9):
+        for name in SOAKED:
+            latency = worlds.simulate(name, use, runs, SOAK, SEED)[name]
+            limit = float(np.quantile(latency, 1 - P0))
+            for run in latency:
+                asked, wrong = asked + 1, wrong + (ends(run > limit, run, guard.RECENT) > 0)
+            dead = np.concatenate([latency[0, : guard.RECENT], np.full(guard.RECENT, np.inf)])
+            most = max(most, ends(dead > limit, dead, guard.RECENT) - guard.RECENT)
+    return asked, wrong, most
+
+
 def capacity(
     runs: int, utilisations: tuple[float, ...] = (0.7, 0.9, 1.05, 1.2)
 ) -> dict[float, tuple[list[float], list[float]]]:
@@ -260,6 +281,11 @@ def main() -> None:
             f"users_guard_found_dead_pct_{size}": round(min(min(dead) for _, dead, _ in by_use.values()), 1),
             f"users_guard_found_dead_after_{size}": max(most for _, _, most in by_use.values()),
         }
+    long, wrong, most = soaks(asked.runs // 20)
+    print(
+        f"guard on soaks of {SOAK:,} requests at the limit: {wrong} of {long} ended; a death is seen within {most:,} requests"
+    )
+    figures |= {"soak_guard_runs": long, "soak_guard_false": wrong, "soak_guard_found_dead_after": most}
     above = capacity(asked.runs // 2)
     print("saturation, any of five looks: util, flagged (mean / worst world, %), confirmed")
     for use, (flagged, sure) in above.items():
