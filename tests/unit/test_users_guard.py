@@ -1,15 +1,18 @@
 """Users' requests by counters: read so that nothing is called bad that may be good, and burnt only beyond doubt."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from hotfire.check import catalogue, plan
 from hotfire.gates import guard
 from hotfire.gates.users import LONG, Burn, burnt, laid
+from hotfire.rollout.rights import rights
 from hotfire.runtimes import CONTRACTS, contract_of
 from hotfire.runtimes.counters import Counts, Series
 from hotfire.runtimes.guarded import guards
-from hotfire.scenario.model import Scenario
+from hotfire.scenario.model import Located, Scenario
 from hotfire.words import Reason
 
 VLLM = """# TYPE http_requests_total counter
@@ -93,6 +96,14 @@ def test_each_objective_is_held_against_what_its_runtime_counts() -> None:
 def test_users_are_guarded_where_they_are_served_and_counted(runtime: str, more: dict[str, object], reason: object) -> None:
     (planned,) = [one for one in plan(catalogue(), scenario(runtime, ERRORS, **more)) if one.id == "rollout.users"]
     assert (planned.asked, planned.reason) == (reason is None, reason)
+
+
+def test_the_pods_own_counters_may_be_read_where_users_are_guarded() -> None:
+    asked = {
+        more: Located(scenario=scenario("vllm", ERRORS, users=more), path=Path(), objects=(), digest="")
+        for more in ("live", "none")
+    }
+    assert {more: "get pods/proxy" in map(str, rights(one)) for more, one in asked.items()} == {"live": True, "none": False}
 
 
 def test_every_runtime_that_counts_failures_says_of_what() -> None:
