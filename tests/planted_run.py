@@ -68,7 +68,7 @@ def planted_check(spec: CheckSpec, body: str = "", mark: str = "") -> str:
     """One check as source; green with its evidence where no body is given."""
     nouns = [noun for noun in (spec.needs.per, spec.needs.noun) if noun]
     body = body or "; ".join(f"saw({noun!r}, 1)" for noun in nouns)
-    given = "service" if spec.per else ""
+    given = "service" if spec.per else "run" if "run." in body else ""
     name = spec.id.replace(".", "_").replace("-", "_")
     says = f"{spec.id!r}, needs=Evidence('thing'), per={spec.per!r}"  # what counts is the catalogue's evidence
     return f"{mark}\n@check({says})\ndef test_{name}({given}):\n    {body}\n\n"

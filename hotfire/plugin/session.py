@@ -138,7 +138,7 @@ class Certification:
 
     # -- running --------------------------------------------------------------------------------------------------
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    @pytest.hookimpl(wrapper=True, trylast=True)  # before any fixture, within what pytest keeps of its own around a test
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
         run = self._opened()
         spec = item.stash[SPEC]

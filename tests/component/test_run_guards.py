@@ -19,7 +19,7 @@ from tests.planted_run import ROOT, ROW, WORKLOAD, Ended, Ground, planted_suite
 SEES = "saw('serving-pod', 1)"
 FAILS, INVALID = ("FAIL", 20), ("INVALID", 21)
 PLATFORM = "from hotfire.words import Blame; raise Breach('no', blame=Blame.PLATFORM)"
-HALTED = "from hotfire.kube.wait import halt, pause; halt(lambda: 'enough was seen'); pause(1)"
+HALTED = "from hotfire.kube.wait import halt, pause; halt(lambda: run.__dict__.update(halted='enough') or 'enough'); pause(1)"
 NO_DATA = "from hotfire.words import Reason; raise Unjudged('?', reason=Reason.NO_DATA)"
 BODIES = {  # name -> (body, mark, options, outcome and exit code, reason)
     "xfail": ("assert 1 == 2", "@pytest.mark.xfail", (), FAILS, "xfail"),
@@ -31,7 +31,6 @@ BODIES = {  # name -> (body, mark, options, outcome and exit code, reason)
     "never ends": ("__import__('threading').Event().wait(9)", "", ("--timeout", "1"), INVALID, "timeout"),
     "an assertion": (f"{SEES}; assert 1 == 2", "", (), FAILS, "breach"),
     "of the platform": (PLATFORM, "", (), ("FAIL", 21), "breach"),
-    "halted": (HALTED, "", (), ("NOT_RUN", 21), "blocked"),
     "not judged": (NO_DATA, "", (), INVALID, "no-data"),
 }
 
@@ -44,6 +43,16 @@ def test_what_is_no_plain_pass_is_never_a_pass(ground: Ground, name: str) -> Non
     found = ended.check(ROW)
     assert (found["outcome"], found["reason"], ended.code) == (outcome, reason, code), ended.output
     assert ended.decided[0] == "ROLL_BACK" and ended.reported(ROW) != ("passed", "passed") and ground.ended_well
+
+
+def test_what_stops_a_run_leaves_its_other_checks_unasked_and_settles(ground: Ground) -> None:
+    ground.plant(planted_suite(HALTED))
+    ended = ground.run()
+    asked = [one for one in ended.verdict["checks"] if one["asked"]]
+    left = asked[[one["check"] for one in asked].index(ROW) :]
+    found = [(one["outcome"], one["reason"]) for one in left if not one["check"].startswith("settle.")]
+    assert found == [("NOT_RUN", "blocked")] * len(found) and len(found) > 3 and ended.code == 21, ended.output
+    assert ended.check(ROW)["message"] == "blocked: enough" and ground.ended_well
 
 
 SILENT = {
