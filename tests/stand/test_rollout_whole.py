@@ -50,8 +50,10 @@ def baseline(place: Place, image: str) -> None:
     """One that every new pod pulls anew."""
     made = runs.deployment(image, "--answer", "old old old old")
     made["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = "Always"
+    before = place.kubectl("get", "pods", "-o", "name").split()
     place.apply(made)
     place.kubectl("rollout", "status", "deployment/tiny", "--timeout=60s")
+    place.kubectl("wait", "--for=delete", *before, "--timeout=60s")
 
 
 def refused(place: Place, new: Any) -> str:
