@@ -46,6 +46,14 @@ class Progress:
     tokens: int
     ttft_p50_ms: float | None
 
+    def __str__(self) -> str:
+        """`load: 300 of 1,200 requests done, 30 s, 10.0/s, first token p50 18 ms, 2 failed, about 90 s to go`."""
+        rate = self.done / self.t if self.t > 0 else 0.0
+        first = "" if self.ttft_p50_ms is None else f", first token p50 {self.ttft_p50_ms:.0f} ms"
+        left = f", about {(self.planned - self.done) / rate:.0f} s to go" if rate else ""
+        done = f"load: {self.done:,} of {self.planned:,} requests done, {self.t:.0f} s, {rate:.1f}/s"
+        return f"{done}{first}, {self.failed:,} failed{left}"
+
 
 @dataclass(frozen=True)
 class Ended:

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from hotfire.gates.statistics import percentile
+from hotfire.load.run import Progress
 from hotfire.load.selfcheck import LEAST_BOUND, ClientCheck, Histogram
 
 
@@ -42,3 +43,12 @@ def test_one_hiccup_among_few_requests_is_forgiven_and_two_are_not() -> None:
 
 def test_a_client_that_sent_nothing_is_sound() -> None:
     assert ClientCheck(1.0, None, False).verdict()["sound"]
+
+
+def test_the_live_line_says_rate_first_token_errors_and_what_is_left() -> None:
+    line = str(
+        Progress(t=30, sent=312, done=300, planned=1200, failed=2, backlog=0, in_flight=12, tokens=900, ttft_p50_ms=18.4)
+    )
+    assert line == "load: 300 of 1,200 requests done, 30 s, 10.0/s, first token p50 18 ms, 2 failed, about 90 s to go"
+    none = Progress(t=5, sent=1, done=0, planned=22, failed=0, backlog=0, in_flight=1, tokens=0, ttft_p50_ms=None)
+    assert str(none) == "load: 0 of 22 requests done, 5 s, 0.0/s, 0 failed"

@@ -272,9 +272,7 @@ class LoadNoun:
 
     def _tick(self, progress: Progress) -> None:
         if round(progress.t) % TELL_EVERY == 0:
-            first = f", first token p50 {progress.ttft_p50_ms:.0f} ms" if progress.ttft_p50_ms is not None else ""
-            errors = f", {progress.failed} failed" if progress.failed else ""
-            self.run.tell(f"load: {progress.done} of {progress.planned} requests done, {progress.t:.0f} s{first}{errors}")
+            self.run.tell(str(progress))
 
     def _blame(self, detail: str) -> tuple[Blame, str]:
         sound = bool(self._client.get("sound"))
