@@ -13,7 +13,7 @@ from typing import Self
 
 from hotfire.errors import LeaseLost, Refused
 from hotfire.journal.journal import MANAGED, Journal, name_for
-from hotfire.kube.client import ApiError, Cluster, Conflict, Object, Ref
+from hotfire.kube.client import ApiError, Cluster, Conflict, NotFound, Object, Ref
 from hotfire.kube.wait import pause, shielded
 
 API = "coordination.k8s.io/v1"
@@ -152,7 +152,7 @@ class Lease:
         spec = {**live["spec"], "holderIdentity": holder, "renewTime": _now()}
         try:
             return self.cluster.replace({**live, "spec": spec})
-        except Conflict:
+        except (Conflict, NotFound):
             found = self.cluster.find(Ref.of(live))
         if found is None or found["metadata"]["uid"] != live["metadata"]["uid"]:
             raise LeaseLost(f"the Lease {live['metadata']['name']} of run {self.run} was deleted")

@@ -234,6 +234,15 @@ def test_a_holder_that_wakes_after_takeover_finds_out_and_never_writes_again(clu
         held.guard()
 
 
+def test_a_lease_that_somebody_deleted_is_lost_for_good(cluster, namespace):
+    held = lease(cluster, namespace, "run-a", 1.5)
+    cluster.delete(Ref.of(held.held[0]), uid=held.held[0]["metadata"]["uid"])
+    pause(0.8)
+    with pytest.raises(LeaseLost, match="was deleted"):
+        held.guard()
+    held.release()
+
+
 def test_writes_stop_while_the_api_server_is_deaf(control_plane, cluster, namespace):
     held = lease(cluster, namespace, "run-a", 1.5)
     cluster.timeout = 0.5
