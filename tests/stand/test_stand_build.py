@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,10 +31,10 @@ def test_a_build_that_fails_leaves_nothing_and_says_why(tmp_path: Path, monkeypa
     (tmp_path / "cni").mkdir()
     (tmp_path / "cni" / "go.mod").write_text("module x\n\ngo 1.26.0\n\ntool example.invalid/none\n")
     (tmp_path / "cni" / "go.sum").touch()
-    monkeypatch.setattr(build, "MODULES", tmp_path)
+    none = replace(ONE, modules=tmp_path)
     with pytest.raises(HarnessError, match=r"go build of cni failed: .*example.invalid"):
-        build.build(ONE, lambda _: None)
-    assert not ONE.folder.exists()
+        build.build(none, lambda _: None)
+    assert not none.folder.exists()
 
 
 def test_official_binaries_are_taken_from_their_folder(embedded: Running) -> None:
