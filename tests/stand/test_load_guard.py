@@ -1,4 +1,4 @@
-"""Users beside a promotion, on real kubelets: what they alone run into ends it, by what the candidate's own pods counted."""
+"""What ends a load or a promotion early, on real kubelets: its own requests, or users' by what the candidate's pods counted."""
 
 import http.client
 import json
@@ -55,6 +55,15 @@ def run(place: Any, command: list[str]) -> Any:
 
 def judged(folder: Any) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, "-m", "hotfire.cli", "judge", str(folder)], capture_output=True, text=True)
+
+
+def test_a_rated_load_ends_early_once_its_objective_fails_beyond_doubt(place, new) -> None:
+    rated = {"arrivals": "poisson 20/s", "requests": 2000, "timeout": "8s", "max_tokens": 2}
+    slos = [{"metric": "goodput", "within": {"ttft": "< 500ms", "e2e": "< 1s"}, "share": "> 95%"}]
+    ended = place.run(runs.service(), new("--ttft", "1200ms"), scenario={"load": rated, "slos": slos})
+    assert (ended.code, ended.check("load.slo[goodput-share]")["blame"]) == (20, "candidate"), ended.output
+    assert 100 <= ended.verdict["gates"][0]["gate"]["requests"] < 400 and "an objective fails beyond doubt" in ended.output
+    assert judged(ended.folder).returncode == 20
 
 
 def test_what_only_users_run_into_ends_the_run_and_is_rolled_back(place: Any, armed: Any, new: Any) -> None:
