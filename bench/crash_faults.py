@@ -177,7 +177,8 @@ def watchdog_evicted(place: Place, cell: str) -> Cell:
         name = _watchdog(place)["metadata"]["name"]
         eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": place.name}}
         run.kill()
-        place.kubectl("create", "--raw", f"/api/v1/namespaces/{place.name}/pods/{name}/eviction", "-f", "-", given=[eviction])
+        path = f"/api/v1/namespaces/{place.name}/pods/{name}/eviction"
+        place.world.kubectl("create", "--raw", path, "-f", "-", given=json.dumps(eviction))
     return _restored(place, run, before, await_end(place, before))
 
 
