@@ -66,7 +66,7 @@ def await_end(place: Place, before: str, within: float = SETTLE_S) -> Cell:
         watched = watched or there or settled
         if settled and not there:
             break
-        time.sleep(0.5)
+        time.sleep(0.5)  # a look is two processes of kubectl
     return {"watchdog_s": round(spent, 2), "watched": watched}
 
 

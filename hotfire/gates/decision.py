@@ -190,12 +190,17 @@ def _verdict(case: Case, ending: Ending) -> tuple[Verdict, tuple[str, ...]]:
     return reached, (*because, *case.suspended, _serves(case, ending))
 
 
+def left_to(owner: str) -> str:
+    """What is there after a run whose way back is its owner's."""
+    return f"hotfire restored nothing: the way back is the owner's, {owner} must roll back"
+
+
 def _serves(case: Case, ending: Ending) -> str:
     """What there is now, of a run that is no GO and proven."""
     if ending.state is not State.RESTORED:
         return "nothing of the run is left, proven"
     if case.owner:
-        return f"hotfire restored nothing: the way back is the owner's, {case.owner} must roll back"
+        return left_to(case.owner)
     return "what was there before is back, proven"
 
 

@@ -111,7 +111,7 @@ class Journal:
     @property
     def theirs(self) -> str:
         """Who alone can roll back, in words; empty where hotfire restores."""
-        return "" if self.body.suspend else ", ".join(f"{one.kind} {one.namespace}/{one.name}" for one in self.body.syncs)
+        return "" if self.body.suspend else ", ".join(one.ref.whole for one in self.body.syncs)
 
     def of_type(self, kind: type[E]) -> list[E]:
         """Its entries of one type, oldest first."""

@@ -83,6 +83,11 @@ class Ref:
     def __str__(self) -> str:
         return f"{self.kind.lower()}/{self.name}"
 
+    @property
+    def whole(self) -> str:
+        """`Application argocd/llama`: for an object of another namespace."""
+        return f"{self.kind} {self.namespace}/{self.name}"
+
 
 class Cluster:
     """An API server as one identity. Safe to use from several threads."""

@@ -147,9 +147,9 @@ class Samples:
         """Those requests alone; silences stay."""
         return Samples({name: column[keep] for name, column in self.columns.items()}, self.names, self.silences)
 
-    def counted(self, first: int | None = None) -> Samples:
-        """Without warm-up; only the first so many of the plan, when given: the window of a look."""
-        kept = self.where(self.warm == 0)
+    def counted(self, first: int | None = None, since: int = 0) -> Samples:
+        """Without warm-up; only the first so many of the plan, when given: the window of a look. since: from this one on."""
+        kept = self.where((self.warm == 0) & (self.i >= since))
         return kept if first is None else kept.where(kept.i < first)
 
     def missing(self, first: int) -> list[int]:

@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 
 from hotfire.errors import HarnessError, Unjudged
-from hotfire.gates.decision import SEVERITY
+from hotfire.gates.decision import SEVERITY, left_to
 from hotfire.gates.flow import words
 from hotfire.load import samples
 from hotfire.record.events import Gated, Loaded
@@ -100,7 +100,7 @@ def _page(story: Story, folder: Path) -> dict[str, Any]:
 
 def _meaning(story: Story) -> str:
     if story.owner and story.verdict is Verdict.INCONCLUSIVE:
-        return f"hotfire restored nothing: the way back is the owner's, {story.owner} must roll back."
+        return f"{left_to(story.owner)}."
     return f"{MEANING[story.verdict]}{_end(story)}"
 
 

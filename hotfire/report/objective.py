@@ -141,7 +141,7 @@ def window(samples: Samples, requests: int, until: float, since: int = 0) -> gat
     without so many of the first."""
     import numpy as np
 
-    kept = samples.where((samples.warm == 0) & (since <= samples.i) & (samples.i < requests))
+    kept = samples.counted(requests, since)
     names = np.array(kept.names["err"], dtype=str)
     return gate_rules.Samples.of(
         until,

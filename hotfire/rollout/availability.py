@@ -27,7 +27,7 @@ class Availability:
         self._ask, self._cluster, self._namespace, self._services = ask, cluster, namespace, services
         self._stop, self._lock = threading.Event(), threading.Lock()
         self._asking: list[threading.Thread] = []
-        self._asked = self._failed = 0
+        self._asked = 0
         self._answers: list[float] = []
         self._ready: dict[str, int] = {}
         self._pace = threading.Thread(target=self._go, name="availability", daemon=True)

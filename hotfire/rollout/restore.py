@@ -20,7 +20,7 @@ from hotfire.rollout.helm import installed, later
 from hotfire.rollout.may_differ import ANNOTATIONS, comparable, owners
 from hotfire.rollout.population import population
 from hotfire.rollout.probes import RUN_LABEL
-from hotfire.rollout.sync import named, resuming, suspending, syncs, under_way
+from hotfire.rollout.sync import resuming, suspending, syncs, under_way
 
 TRIES = 5
 QUIET_S = 2.0  # an owner that has just been suspended may still act on what it read before, and say so only then
@@ -133,10 +133,10 @@ class Restore:
                 if intent not in self.journal.of_type(SuspendSync):
                     self.journal.record(intent)
                 owner = self.cluster.patch(ref, suspending(owner))
-                self.writes.append(f"suspended {named(ref)}")
+                self.writes.append(f"suspended {ref.whole}")
                 self.quiet_at = time.monotonic() + QUIET_S
             if owner is not None and (under_way(owner) or time.monotonic() < self.quiet_at):
-                self.waiting.append(f"{named(ref)} is suspended, but a sync that it began before may not be over")
+                self.waiting.append(f"{ref.whole} is suspended, but a sync that it began before may not be over")
 
     # -- what was there -------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ from hotfire.rollout.probes import RUN_LABEL
 from hotfire.rollout.proof import applicable
 from hotfire.rollout.restore import anchor_name, anchor_ref
 from hotfire.rollout.settle import Ending, Executor, InProcess, Probe, Settling
-from hotfire.rollout.snapshot import Snapshot, running, take
+from hotfire.rollout.snapshot import Snapshot, take
 from hotfire.rollout.sync import syncing
 from hotfire.rollout.takeover import make_way
 from hotfire.rollout.waiting import hand_over, take_back
@@ -107,17 +107,16 @@ class Rollout:
         workloads = self.journal.body.workloads
         self.lease.guard()
         keep(
-            self.journal, stored, images=snapshot.images, templates=dict(snapshot.templates),
+            self.journal, stored, images=snapshot.images, templates=snapshot.templates,
             releases=names(self.cluster, self.namespace) if self.located.scenario.by_pipeline else (),
             not_applicable=applicable(stored, workloads, snapshot.images, can_ask),
         )  # fmt: skip
         self.emit(snapshot.event())
         self.anchor = anchor = self._make_anchor()
         self._deploy = self._over(snapshot.before, anchor)
-        for serves in self.located.scenario.candidate.serves:
-            if serving := running(self.cluster, Ref("apps/v1", serves.kind, self.namespace, serves.name)):
-                self.lease.guard()
-                pullable.ask(self.cluster, anchor, serving)
+        for serving in snapshot.serving.values():
+            self.lease.guard()
+            pullable.ask(self.cluster, anchor, serving)
         if (image := self.located.scenario.stand.image) is not None:
             self._watch(image)
         stored_as = "the way back is stored in the cluster" + (f", {self.way_back} holds it" if image else "")

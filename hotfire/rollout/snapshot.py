@@ -21,14 +21,23 @@ HASHES = ("pod-template-hash", "controller-revision-hash")
 class Snapshot:
     """before: object -> as it was, None where there was none. rested: Secrets that the run never writes.
 
-    images: digests of the pods that served; templates: workload -> the hash of the template they ran.
+    serving: workload -> its pods, where there was one.
     """
 
     before: Mapping[Ref, Object | None]
     rested: Sequence[Fingerprint]
-    images: tuple[str, ...]
-    templates: Mapping[str, str]
+    serving: Mapping[str, Population]
     key: bytes = field(default=b"", repr=False)
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Digests of the pods that served."""
+        return tuple(sorted(set[str]().union(*(images_of(found.pods) for found in self.serving.values()))))
+
+    @property
+    def templates(self) -> Mapping[str, str]:
+        """Workload -> the hash of the template that they ran."""
+        return {workload: template_hash(found) for workload, found in self.serving.items()}
 
     @property
     def baseline(self) -> str:
@@ -70,13 +79,9 @@ def take(cluster: Cluster, located: Located, namespace: str) -> Snapshot:
         elif live is not None:
             secrets.append(live)
     key = new_key() if secrets or any(ref.kind == "Secret" for ref in before) else b""
-    images: set[str] = set()
-    templates: dict[str, str] = {}
-    for serves in located.scenario.candidate.serves:
-        if (found := running(cluster, Ref("apps/v1", serves.kind, namespace, serves.name))) is not None:
-            images |= images_of(found.pods)
-            templates |= {serves.workload: template_hash(found)}
-    return Snapshot(before, [fingerprint(one, key) for one in secrets], tuple(sorted(images)), templates, key)
+    refs = {one.workload: Ref("apps/v1", one.kind, namespace, one.name) for one in located.scenario.candidate.serves}
+    serving = {workload: found for workload, ref in refs.items() if (found := running(cluster, ref)) is not None}
+    return Snapshot(before, [fingerprint(one, key) for one in secrets], serving, key)
 
 
 def running(cluster: Cluster, ref: Ref) -> Population | None:

@@ -8,7 +8,7 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping
 
-from hotfire.journal.entries import OnObject, SuspendSync
+from hotfire.journal.entries import SuspendSync
 from hotfire.journal.journal import Journal
 from hotfire.kube.client import Cluster, Forbidden, Object, Ref, UnknownKind
 from hotfire.kube.pods import condition
@@ -85,10 +85,10 @@ def syncing(cluster: Cluster, located: Located, namespace: str) -> tuple[list[Ob
         try:
             owner = cluster.find(ref)
         except (Forbidden, UnknownKind) as error:
-            wrong.append(f"{serves.workload} is deployed by {named(ref)}, which cannot be read: {error.message}")
+            wrong.append(f"{serves.workload} is deployed by {ref.whole}, which cannot be read: {error.message}")
             continue
         if owner is None:
-            wrong.append(f"{serves.workload} is deployed by {named(ref)}, which is not there: `rollout.owner_in` says where")
+            wrong.append(f"{serves.workload} is deployed by {ref.whole}, which is not there: `rollout.owner_in` says where")
         elif syncs(owner):
             found[ref] = owner
     return list(found.values()), wrong
@@ -99,9 +99,9 @@ def unsuspendable(cluster: Cluster, owner: Object, home: str) -> Iterator[str]:
     ref = Ref.of(owner)
     group, resource = ref.api_version.partition("/")[0], KINDS[ref.kind][1]
     if not cluster.can("patch", resource, group=group, namespace=ref.namespace, name=ref.name):
-        yield f"{named(ref)} cannot be suspended: not allowed to patch {resource}.{group} in {ref.namespace}"
+        yield f"{ref.whole} cannot be suspended: not allowed to patch {resource}.{group} in {ref.namespace}"
     if keeper := _keeper(cluster, owner, home):
-        yield f"{named(ref)} would not stay suspended: {keeper} writes its spec"
+        yield f"{ref.whole} would not stay suspended: {keeper} writes its spec"
 
 
 def _keeper(cluster: Cluster, owner: Object, home: str) -> str:
@@ -117,12 +117,7 @@ def _keeper(cluster: Cluster, owner: Object, home: str) -> str:
     if above is None or above.kind != APPLICATION:
         return ""  # Flux applies only what its source says
     found = cluster.find(above)
-    return named(above) if found and syncs(found) else ""
-
-
-def named(ref: Ref | OnObject) -> str:
-    """`Application argocd/llama`."""
-    return f"{ref.kind} {ref.namespace}/{ref.name}"
+    return above.whole if found and syncs(found) else ""
 
 
 def suspended(journal: Journal) -> Iterator[Suspended]:
@@ -130,4 +125,4 @@ def suspended(journal: Journal) -> Iterator[Suspended]:
     for entry in {entry.ref: entry for entry in journal.of_type(SuspendSync)}.values():
         resource = f"{KINDS[entry.kind][1]}.{entry.api_version.partition('/')[0]}"
         what = ["kubectl", "-n", entry.namespace, "patch", resource, entry.name, "--type", "merge", "-p"]
-        yield Suspended(object=named(entry), resume=shlex.join([*what, json.dumps(entry.resume)]))
+        yield Suspended(object=entry.ref.whole, resume=shlex.join([*what, json.dumps(entry.resume)]))

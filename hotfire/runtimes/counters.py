@@ -49,7 +49,7 @@ class Counts:
             return _late(text, self.latency[kind], limit)
         if self.requests is None or self.failed is None or not any(samples(text, self.requests.name)):
             return None
-        return _sum(text, self.requests), _sum(text, self.failed)
+        return total(text, self.requests), total(text, self.failed)
 
 
 def samples(text: str, name: str) -> Iterator[Sample]:
@@ -59,7 +59,8 @@ def samples(text: str, name: str) -> Iterator[Sample]:
             yield found, dict(LABEL.findall(labels)), float(value)
 
 
-def _sum(text: str, series: Series) -> float:
+def total(text: str, series: Series) -> float:
+    """0 where it is not told."""
     return sum(value for _, labels, value in samples(text, series.name) if series.takes(labels))
 
 

@@ -3,7 +3,6 @@
 import http.client
 import json
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from tests.neighbour import neighbour
 watchdog = neighbour("tests/stand/test_watchdog")
 runs = watchdog.runs
 place, tiny, new = watchdog.place, watchdog.tiny, watchdog.new
+judged = runs.judged
 armed, own_image, old = watchdog.armed, watchdog.own_image, watchdog.old
 LIVE = {"users": "live", "certified": "none", "consent": ["load"]}
 ONLY_USERS = "what only users ask"
@@ -51,10 +51,6 @@ def users(place: Any, workers: int = 1, every: float = 0.1) -> Iterator[Callable
 def run(place: Any, command: list[str]) -> Any:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     return place.ended(done.returncode, done.stdout + done.stderr)
-
-
-def judged(folder: Any) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([sys.executable, "-m", "hotfire.cli", "judge", str(folder)], capture_output=True, text=True)
 
 
 def test_a_rated_load_ends_early_once_its_objective_fails_beyond_doubt(place, new) -> None:

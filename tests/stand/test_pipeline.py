@@ -72,7 +72,7 @@ def test_a_sound_candidate_that_kubectl_applied_is_confirmed(place, run: Run, ne
     assert place.ask().startswith("new") and place.lease() == "" and journal(cluster, place).ended
     states = [event["state"] for event in run.ended.events if event["type"] == "changed"]
     assert states == ["ARMED", "WAITING", "TESTING", "WAITING", "TESTING", "CONFIRMED"]
-    judged = subprocess.run([sys.executable, "-m", "hotfire.cli", "judge", str(run.folder)], capture_output=True, text=True)
+    judged = runs.judged(run.folder)
     assert judged.returncode == 0, judged.stdout
     assert cluster.list("batch/v1", "Job", place.name) == [] and "unchanged" in place.kubectl(
         "apply", "-f", str(place.folder / "manifests" / "all.yaml")
@@ -278,7 +278,7 @@ def test_without_consent_the_way_back_is_the_owners(place, run: Run, new, flux: 
     assert place.ask().startswith("new") and "suspend" not in cluster.get(flux.ref)["spec"]
     page = html.unescape((run.folder / "certificate.html").read_text())
     assert must in page and f"the owner's (Kustomization {place.name}/tiny)</dd>" in page
-    judged = subprocess.run([sys.executable, "-m", "hotfire.cli", "judge", str(run.folder)], capture_output=True, text=True)
+    judged = runs.judged(run.folder)
     assert judged.returncode == 21, judged.stdout
 
 

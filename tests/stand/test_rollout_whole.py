@@ -42,7 +42,7 @@ def test_a_certify_that_fails_is_drilled_all_the_same(place: Place, new, cluster
     ended = place.run(service(), new("--ttft", "1200ms"), scenario={"stand": stand, "mode": "certify", "users": None})
     assert (ended.code, ended.check("load.slo[e2e-p80]")["blame"]) == (20, "candidate"), ended.output
     assert {ended.check(name)["outcome"] for name in ("drill.way-back", "drill.returns", "settle.restored")} == {"PASS"}
-    assert any("server" in one.name for one in (ended.folder / "bundle-drill").rglob("*"))  # type: ignore[operator]
+    assert any("server" in one.name for one in (ended.folder / "bundle-drill").rglob("*"))
     assert cluster.find(Ref("v1", "Namespace", "", gone)) is None
 
 

@@ -131,6 +131,11 @@ class Place:
         return str(found["spec"].get("holderIdentity") or "")
 
 
+def judged(folder: Path | None) -> "subprocess.CompletedProcess[str]":
+    """A run's folder, once more and offline."""
+    return subprocess.run([sys.executable, "-m", "hotfire.cli", "judge", str(folder)], capture_output=True, text=True)
+
+
 @pytest.fixture(scope="session")
 def tiny(embedded, terminal) -> str:
     """The tiny image in the stand's registry, by digest."""
@@ -172,8 +177,8 @@ def test_a_sound_candidate_is_confirmed(place: Place, new) -> None:
     assert {one["effect"] for one in ended.verdict["faults"]} == {"EFFECT_CONFIRMED"}
     assert ended.check("scheduling.isolation")["outcome"] == "PASS"
     assert all((ended.folder / name).exists() for name in REPORTS) and "simulated" in ended.output  # type: ignore[operator]
-    judged = subprocess.run([sys.executable, "-m", "hotfire.cli", "judge", str(ended.folder)], capture_output=True, text=True)
-    assert judged.returncode == 0, judged.stdout
+    again = judged(ended.folder)
+    assert again.returncode == 0, again.stdout
 
 
 def test_a_slow_candidate_is_rolled_back_by_its_objective(place: Place, new) -> None:

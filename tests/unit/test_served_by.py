@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from hotfire.load.samples import COLUMNS, Writer, read
-from hotfire.plugin.nouns.served import counter_in, growth, headers_in
+from hotfire.plugin.nouns.served import growth, headers_in
 from hotfire.record.events import Loaded
 from hotfire.report.certificate import _served
+from hotfire.runtimes.counters import Series, total
 
 METRICS = """# TYPE vllm:request_success_total counter
 vllm:request_success_total{finished_reason="stop",model_name="m"} 61.0
@@ -21,7 +22,7 @@ tiny_tokens_total 120
     ("name", "count"), [("vllm:request_success_total", 65), ("vllm:request_success", 65), ("tiny_tokens_total", 120), ("x", 0)]
 )
 def test_a_counter_is_summed_over_its_labels(name: str, count: float) -> None:
-    assert counter_in(METRICS, name) == count
+    assert total(METRICS, Series(name)) == count
 
 
 def test_a_counter_that_began_anew_grew_by_what_it_shows() -> None:

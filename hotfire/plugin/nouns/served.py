@@ -1,7 +1,6 @@
 """Who served a load: by per-pod slices, by a response header, by the pods' own counters, because there was one pod alone, or
 unknown."""
 
-import re
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +13,7 @@ from hotfire.plugin.run import Run
 from hotfire.rollout.metrics import page
 from hotfire.rollout.population import population
 from hotfire.runtimes import contract_of
+from hotfire.runtimes.counters import Series, total
 from hotfire.scenario.model import Serves
 
 MOST_PODS = 64  # a header with more values names requests, not pods
@@ -57,7 +57,7 @@ class ServedBy:
                 if self._counter():
                     with suppress(ApiError):
                         text = page(run.cluster, pod, contract.metrics_path)
-                out[name] = counter_in(text, self._counter())
+                out[name] = total(text, Series(self._counter()))
         return out
 
 
@@ -72,12 +72,6 @@ def figures(samples: Samples, name: str) -> dict[str, float]:
     failures infinitely late."""
     mine = samples.where(samples.by == samples.names["by"].index(name))
     return {"failed": int(mine.is_error().sum()), "e2e_p95_s": percentile(mine.latency("e2e"), 0.95)}
-
-
-def counter_in(text: str, name: str) -> float:
-    """The sum of a Prometheus counter over its labels; 0 where it is not told."""
-    pattern = rf"^{re.escape(name)}(?:_total)?(?:\{{[^\n]*\}})? ([0-9.eE+]+)(?: \d+)?$"
-    return sum(float(value) for value in re.findall(pattern, text, re.MULTILINE)) if name else 0.0
 
 
 def growth(before: float, after: float) -> float:
