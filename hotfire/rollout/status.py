@@ -1,22 +1,24 @@
 """`hotfire status`: what each journal says, who is at it now, and what the next command is. One look, nothing is written."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from hotfire.errors import Refused
 from hotfire.journal.journal import Journal, lying, next_step, parse
 from hotfire.journal.lease import leases_of
-from hotfire.kube.client import Cluster, Object
+from hotfire.kube.client import ApiError, Cluster, Object
+from hotfire.rollout.sync import said_of, suspensions, syncs
 from hotfire.rollout.watchdog import lease_ref
 from hotfire.words import State
 
 
 def describe(cluster: Cluster, namespace: str) -> Sequence[str]:
-    """One line for each journal in a namespace, or in all."""
-    lines = []
+    """A line for each journal in a namespace, or in all, and one for each owner that its way back suspended."""
+    lines: list[str] = []
     for live in lying(cluster, namespace):
         try:
-            lines.append(_line(Journal(cluster, live, parse(live))))
+            journal = Journal(cluster, live, parse(live))
+            lines += [_line(journal), *_suspended(journal)]
         except Refused as refused:
             lines.append(f"{live['metadata']['namespace']}  {refused}  NOT UNDERSTOOD")
     return lines or ["no journal of hotfire there"]
@@ -28,6 +30,18 @@ def _line(journal: Journal) -> str:
     said = f"{body.namespace}  {', '.join(body.workloads)}  {body.state} since {body.since} (run {body.run}{why})"
     said += f"  {body.last_verdict or 'none'}"
     return said if journal.ended else f"{said}  NOT ENDED: {_next(journal)}"
+
+
+def _suspended(journal: Journal) -> Iterator[str]:
+    """Owners that nobody has resumed since; one that may not be read is said as the run left it."""
+    for entry in suspensions(journal):
+        try:
+            owner = journal.cluster.find(entry.ref)
+        except ApiError as error:
+            yield f"  {said_of(entry).line} (whether it still is: {error.message})"
+            continue
+        if owner is not None and not syncs(owner):
+            yield f"  {said_of(entry).line}"
 
 
 def _next(journal: Journal) -> str:

@@ -6,7 +6,7 @@ its source still says. Not earlier: a Flux object that is suspended deploys noth
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from hotfire.journal.entries import SuspendSync
 from hotfire.journal.journal import Journal
@@ -120,9 +120,18 @@ def _keeper(cluster: Cluster, owner: Object, home: str) -> str:
     return above.whole if found and syncs(found) else ""
 
 
+def suspensions(journal: Journal) -> Iterable[SuspendSync]:
+    """One for each owner that the way back suspended."""
+    return {entry.ref: entry for entry in journal.of_type(SuspendSync)}.values()
+
+
+def said_of(entry: SuspendSync) -> Suspended:
+    """With the command that resumes it."""
+    resource = f"{KINDS[entry.kind][1]}.{entry.api_version.partition('/')[0]}"
+    what = ["kubectl", "-n", entry.namespace, "patch", resource, entry.name, "--type", "merge", "-p"]
+    return Suspended(object=entry.ref.whole, resume=shlex.join([*what, json.dumps(entry.resume)]))
+
+
 def suspended(journal: Journal) -> Iterator[Suspended]:
-    """What the way back suspended, each with the command that resumes it."""
-    for entry in {entry.ref: entry for entry in journal.of_type(SuspendSync)}.values():
-        resource = f"{KINDS[entry.kind][1]}.{entry.api_version.partition('/')[0]}"
-        what = ["kubectl", "-n", entry.namespace, "patch", resource, entry.name, "--type", "merge", "-p"]
-        yield Suspended(object=entry.ref.whole, resume=shlex.join([*what, json.dumps(entry.resume)]))
+    """What is said of all of them."""
+    return map(said_of, suspensions(journal))

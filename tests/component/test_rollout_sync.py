@@ -19,6 +19,7 @@ from hotfire.rollout.armed import ByWatchdog
 from hotfire.rollout.fence import LABEL
 from hotfire.rollout.rbac import RUNNER, rbac
 from hotfire.rollout.settle import Settling
+from hotfire.rollout.status import describe
 from hotfire.rollout.waiting import take_back
 from hotfire.scenario.loader import load
 from hotfire.words import Decision, State, Verdict
@@ -138,6 +139,10 @@ def settled(scene: Scene) -> str:
     return "\n".join(lines)
 
 
+def status(scene: Scene) -> str:
+    return "\n".join(describe(scene.cluster, scene.namespace))
+
+
 def test_with_consent_the_owner_is_suspended_and_the_baseline_stays(waiting: Scene, owner: Owner) -> None:
     process = waiting.watchdog()
     deploys(waiting, owner)
@@ -147,10 +152,10 @@ def test_with_consent_the_owner_is_suspended_and_the_baseline_stays(waiting: Sce
     pause(1)
     assert waiting.batch == "8" and waiting.read().state is State.RESTORED and waiting.read().ended, said
     told = f"{owner.ref.kind} {waiting.namespace}/llama stays suspended"
-    assert told in said and told in settled(waiting)
+    assert told in said and told in settled(waiting) and told in status(waiting)
     (entry,) = waiting.read().of_type(SuspendSync)
     waiting.cluster.patch(owner.ref, entry.resume)
-    assert owner.spec == owner.before
+    assert owner.spec == owner.before and told not in status(waiting)
     until(lambda: waiting.batch == "16")
 
 
