@@ -25,3 +25,9 @@ def test_the_candidate_fits(preflight):
 def test_the_way_back_is_open(preflight):
     """What serves now is known by digest, and nodes and quotas have room for it to return."""
     assert preflight.lacking_for_the_way_back() == []
+
+
+@check("preflight.live-load", needs=Evidence("workload"), blames="platform", when="capped_by_users")
+def test_the_load_is_small_beside_what_users_ask(preflight):
+    """Where users are served, the load's highest rate is at most `load.live_cap` of what they ask of the baseline now."""
+    assert preflight.over_the_live_cap() == []

@@ -38,6 +38,14 @@ class Counts:
         """kind: errors, ttft, e2e."""
         return self.failed is not None if kind == "errors" else kind in self.latency
 
+    def served(self, text: str) -> float | None:
+        """All requests of a metrics page, since its process began; None where it does not tell."""
+        if self.requests is not None and any(samples(text, self.requests.name)):
+            return total(text, self.requests)
+        found = next(iter(self.latency.values()), None)
+        told = _late(text, found, math.inf) if found else None
+        return None if told is None else told[0]
+
     def read(self, text: str, kind: str, limit: float) -> tuple[float, float] | None:
         """(requests, bad ones) of a metrics page, since its process began; None where it does not tell, as of an engine that
         was not asked to export it.

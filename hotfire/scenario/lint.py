@@ -18,7 +18,7 @@ from hotfire.scenario.marks import Loc
 from hotfire.scenario.model import Load, Located, PullSecret, Scenario, Slo
 from hotfire.scenario.nearest import nearest
 from hotfire.scenario.pipeline import commands, pipeline
-from hotfire.scenario.ways import carriers, reach
+from hotfire.scenario.ways import carriers, live, reach
 from hotfire.words import Gate, Mode
 
 Finding = tuple[Loc, str]
@@ -170,6 +170,7 @@ def _load(scenario: Scenario, located: Located) -> Iterator[Finding]:
         sum_ = f"{SLACK:g} x {peak:g}/s x {load.timeout:g}s timeout = {needed}"
         yield ("load", "slots"), f"{load.slots} slots would close the open loop, {sum_} or more are expected"
     yield from carriers(scenario, load)
+    yield from live(scenario, load)
     yield from _lengths(load)
     if load.arrivals.kind == "closed":
         yield from _closed(scenario, load)
@@ -270,7 +271,7 @@ def _more(least: int | None, load: Load) -> str:
     if least is None:
         return "no number of requests would be enough"
     first = next(count for count in range(max(1, least // 4), least + 1) if look_sizes(count)[-1] >= least)
-    return f"{least:,} are needed: `requests: {first}` or more ({_span(least / load.arrivals.rate)})"
+    return f"{least:,} are needed: `requests: {first}` or more ({span(least / load.arrivals.rate)})"
 
 
 def _faults(scenario: Scenario, located: Located) -> Iterator[Finding]:
@@ -386,7 +387,7 @@ def plan(located: Located) -> list[str]:
         sizes = look_sizes(first_look(scenario))
         rate = load.arrivals.rate
         looks = f"looks at {', '.join(f'{size:,}' for size in sizes)} requests"
-        spans = f": {_span(sizes[0] / rate)} to {_span(sizes[-1] / rate)}" if load.arrivals.period else ""
+        spans = f": {span(sizes[0] / rate)} to {span(sizes[-1] / rate)}" if load.arrivals.period else ""
         lines.append(f"load: {load.arrivals.text}, {looks}{spans}")
         if load.arrivals.kind == "spaced":
             lines.append("      spaced: one request at a time, this measures unloaded latency")
@@ -405,14 +406,16 @@ def plan(located: Located) -> list[str]:
         lines.append(f"  each percentile: {most}, their noise allowed for")
     for fault in scenario.faults:
         asked = "" if scenario.permits(fault.family) else f", NOT_RUN: promote without consent: [{fault.family}]"
-        lines.append(f"fault {fault.name}: {fault.family}, serving again within {_span(fault.serving_again_within)}{asked}")
+        lines.append(f"fault {fault.name}: {fault.family}, serving again within {span(fault.serving_again_within)}{asked}")
+    if scenario.capped is not None:
+        lines.append(f"beside users: at most {scenario.capped.live_cap.text}{' of what they ask' * scenario.capped_by_users}")
     if load is not None and not scenario.permits("load"):
         lines.append("load: NOT_RUN: promote without consent: [load]")
-    lines.append(f"way back: within {_span(scenario.rollback.within)}, watched for {_span(scenario.rollback.soak)} after")
+    lines.append(f"way back: within {span(scenario.rollback.within)}, watched for {span(scenario.rollback.soak)} after")
     for what, when, gone in (("rehearse", "load", scenario.rollback.rehearse), ("drill", "end", scenario.drilled)):
         without = "" if scenario.permits(what) else f", NOT_RUN: promote without consent: [{what}]"
         lines += [f"{what} it before the {when}: back, and there once more{without}"] * gone
-    return [*lines, f"at most about {_span(most_s(scenario))} to a GO, with every bound used up"]
+    return [*lines, f"at most about {span(most_s(scenario))} to a GO, with every bound used up"]
 
 
 def most_s(scenario: Scenario) -> float:
@@ -429,7 +432,7 @@ def _warming(scenario: Scenario, load: Load) -> str:
     warm, arrivals = warm_up(scenario), load.arrivals
     seconds = arrivals.lead_s + (warm - arrivals.lead) / arrivals.rate
     level = f", {arrivals.lead:,} of them before the last level" if arrivals.lead else ""
-    return f"      warm-up: {warm:,} requests ({_span(seconds)}) are sent and not counted{level}; {slots(load):,} slots"
+    return f"      warm-up: {warm:,} requests ({span(seconds)}) are sent and not counted{level}; {slots(load):,} slots"
 
 
 def _asking(load: Load) -> Iterator[str]:
@@ -459,15 +462,15 @@ def _decides(slo: Slo, scenario: Scenario, load: Load) -> str:
     easy, hard = needs_requests(
         slo.bad_share, load.arrivals.kind, confidence=slo.confidence, headroom=HEADROOM, utilisation=UTILISATION
     )
-    can = f"can pass from {found.pass_at:,} requests ({_span((found.pass_at or 0) / rate)}), fail from {found.fail_at:,}"
+    can = f"can pass from {found.pass_at:,} requests ({span((found.pass_at or 0) / rate)}), fail from {found.fail_at:,}"
     if load.arrivals.kind == "spaced":
         return f"{shown}, {slo.confidence:.0%}): {can}; with two bad passes from {hard:,}"
-    said = [f"{count:,} ({_span(count / rate)})" if count else "more than 50,000" for count in (easy, hard)]
+    said = [f"{count:,} ({span(count / rate)})" if count else "more than 50,000" for count in (easy, hard)]
     assumed = f"at {UTILISATION:g} of capacity with {HEADROOM:g}x headroom"
     return f"{shown}, {slo.confidence:.0%}): {can}; a sound candidate {assumed} needs {said[0]} to {said[1]}"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """2 s, 90 s, 4.2 min, 1.7 h."""
     if seconds < 120:
         return f"{seconds:.3g} s"

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, Tag, field_validator, model_validator
 
 from hotfire.scenario.marks import Loc, Mark, at, mark_of
-from hotfire.scenario.units import Arrivals, Confidence, Duration, Floor, Limit, Share, Spread, WarmUp
+from hotfire.scenario.units import Arrivals, Cap, Confidence, Duration, Floor, Limit, Share, Spread, WarmUp
 from hotfire.words import Gate, Mode
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$")]
@@ -202,6 +202,10 @@ class Load(Model):
     max_tokens: StrictInt = Field(16, ge=1, description="tokens asked for where the prompt's line does not say")
     answer_tokens: Spread | None = Field(None, description="instead of max_tokens: drawn for each request")
     timeout: Duration = Field("60s", validate_default=True, description="a request unanswered for this long has failed")
+    live_cap: Cap = Field(
+        Cap.parse("10%"),
+        description="promote with users: at most this share of the requests that the baseline serves, or a rate such as 2/s",
+    )
     slots: StrictInt | None = Field(None, ge=1, description="cap of requests in flight; 1.2 x peak rate x timeout when absent")
     from_: Literal["here", "cluster"] = Field(
         "here", alias="from", description="cluster: by a Job of stand.load_image beside the candidate"
@@ -430,6 +434,17 @@ class Scenario(Model):
     def guarded(self) -> tuple[Serves, ...]:
         """The APIs whose users' requests are watched: all, where there are users."""
         return self.candidate.serves if self.mode is Mode.PROMOTE and self.users == "live" else ()
+
+    @property
+    def capped(self) -> Load | None:
+        """The load, or what goes on under faults, that users are served beside."""
+        sent = any(self.permits(what) for what in ("load", *(fault.family for fault in self.faults)))
+        return self.load if self.guarded and sent else None
+
+    @property
+    def capped_by_users(self) -> bool:
+        """Whether it is held to a share of what they ask, which the cluster alone knows."""
+        return self.capped is not None and self.capped.live_cap.is_share
 
     @property
     def by_pipeline(self) -> bool:

@@ -142,6 +142,27 @@ _RATE = rf"{_N}/(?:s|m)"
 
 
 @dataclass(frozen=True)
+class Cap(_Written):
+    """How much of what users are served with may be the run's: `10%` of the requests there are, or `2/s`. value: 0..1 when
+    is_share, else per second."""
+
+    text: str
+    value: float
+    is_share: bool
+    PATTERN = rf"{_SHARE}|{_RATE}"
+    EXAMPLE = "'10%' or '2/s'"
+
+    @classmethod
+    def parse(cls, text: str) -> "Cap":
+        if text.endswith("%"):
+            return cls(text, parse_share(text), True)
+        try:
+            return cls(text, _per_second(text), False)
+        except _NotPositive:
+            raise ValueError(f"{text!r} is no rate above 0, {cls.EXAMPLE} is expected") from None
+
+
+@dataclass(frozen=True)
 class Arrivals(_Written):
     """When requests are due. An open loop sends on time whatever became of those before; `spaced` and `closed` wait.
 
@@ -172,6 +193,11 @@ class Arrivals(_Written):
         return 1 / self.period if self.period else math.inf
 
     @property
+    def peak(self) -> float:
+        """Per second, at its highest level."""
+        return max(self.most, self.rate)
+
+    @property
     def open(self) -> bool:
         """Whether requests are sent on time whatever became of those before."""
         return self.kind not in ("spaced", "closed")
@@ -193,7 +219,7 @@ class Arrivals(_Written):
             ends = (bisect_right(self.dues, due + seconds) for due in self.dues)
             return max((end - start for start, end in enumerate(ends)), default=0)
         spread = 3 * math.sqrt(self.rate * seconds / self.shape) if self.kind == "gamma" else 0.0
-        return max(self.most, self.rate) * seconds + spread
+        return self.peak * seconds + spread
 
     def resolved(self, dues: Sequence[float]) -> "Arrivals":
         """A replay whose file was read: due times in seconds, ascending, from 0."""

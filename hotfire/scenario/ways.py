@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 from hotfire.scenario.marks import Loc
 from hotfire.scenario.model import Load, Located, Scenario
 
+COUNTING_RUNTIMES = ("tgi", "tiny", "trtllm", "vllm")  # the contracts know; a test holds the two together
+
 Finding = tuple[Loc, str]
 
 
@@ -51,3 +53,18 @@ def carriers(scenario: Scenario, load: Load) -> Iterator[Finding]:
         yield ("load", "per_pod"), f"{said}, `via: nodeport` or `in-cluster` is expected"
     if load.from_ == "cluster" and scenario.stand.load_image is None:
         yield ("load", "from"), "a load from the cluster needs its image, `stand: {load_image: …}` is expected"
+
+
+def live(scenario: Scenario, load: Load) -> Iterator[Finding]:
+    """Beside users: a load without a rate, one above its cap, a cap that is a share of what nobody counts."""
+    if scenario.capped is None:
+        return
+    cap, runtime = load.live_cap, scenario.serving(None).runtime
+    if load.arrivals.kind == "closed":
+        said = f"{load.arrivals.text} beside users has no rate that live_cap could hold"
+        yield ("load", "arrivals"), f"{said}, a spaced or open load is expected"
+    elif cap.is_share and runtime not in COUNTING_RUNTIMES:
+        said = f"{runtime} counts no requests, so {cap.text} of what it serves is unknown"
+        yield ("load", "live_cap"), f"{said}, live_cap as a rate such as 2/s is expected"
+    elif not cap.is_share and load.arrivals.peak > cap.value:
+        yield ("load", "live_cap"), f"{load.arrivals.text} is more than the {cap.text} of live_cap beside users"

@@ -17,6 +17,7 @@ place, tiny, new = watchdog.place, watchdog.tiny, watchdog.new
 judged = runs.judged
 armed, own_image, old = watchdog.armed, watchdog.own_image, watchdog.old
 LIVE = {"users": "live", "certified": "none", "consent": ["load"]}
+CAPPED = {**LIVE, "load": {**runs.LOAD, "live_cap": "5/s"}}
 ONLY_USERS = "what only users ask"
 
 
@@ -64,7 +65,7 @@ def test_a_rated_load_ends_early_once_its_objective_fails_beyond_doubt(place, ne
 
 def test_what_only_users_run_into_ends_the_run_and_is_rolled_back(place: Any, armed: Any, new: Any) -> None:
     before = place.serving()
-    command = armed(runs.service(), new("--fail-on", ONLY_USERS), scenario={**LIVE, **runs.LONG})
+    command = armed(runs.service(), new("--fail-on", ONLY_USERS), scenario={**CAPPED, **runs.LONG})
     process = runs.started(place, command, "load: ")
     with users(place, workers=4, every=0.06) as answered:
         process.wait(90)
@@ -83,18 +84,30 @@ def test_what_only_users_run_into_ends_the_run_and_is_rolled_back(place: Any, ar
 
 
 def test_users_who_are_served_well_are_counted_and_the_run_is_go(place: Any, armed: Any, new: Any) -> None:
-    with users(place) as answered:
+    with users(place, workers=8) as answered:
         command = armed(runs.service(), new(), scenario=LIVE)
         ended = run(place, command)
         assert answered() > 0
     assert (ended.code, ended.check("rollout.users[tiny]")["outcome"]) == (0, "PASS"), ended.output
+    assert ended.check("preflight.live-load")["outcome"] == "PASS"
     assert "requests counted by the pods" in (ended.folder / "certificate.html").read_text()
     assert place.ask().startswith("new") and judged(ended.folder).returncode == 0
 
 
 def test_where_no_user_came_nobody_knows_how_they_are_served(place: Any, armed: Any, new: Any) -> None:
     before = place.serving()
-    ended = run(place, armed(runs.service(), new(), scenario=LIVE))
+    ended = run(place, armed(runs.service(), new(), scenario=CAPPED))
     found = ended.check("rollout.users[tiny]")
     assert (ended.code, found["outcome"], found["reason"]) == (21, "INVALID", "empty-population"), ended.output
+    old(place, before)
+
+
+def test_a_load_beside_users_is_a_small_part_of_what_they_ask(place: Any, armed: Any, new: Any) -> None:
+    before = place.serving()
+    with users(place, workers=1, every=0.2):
+        ended = run(place, armed(runs.service(), new(), scenario=LIVE))
+    found = ended.check("preflight.live-load")
+    assert (ended.code, found["outcome"], found["blame"]) == (21, "FAIL", "platform"), ended.output
+    assert "spaced 200ms is more than 10% of the" in found["message"] and "requests to the first look take" in found["message"]
+    assert ended.check("deploy.exact")["reason"] == "blocked"
     old(place, before)

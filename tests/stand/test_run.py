@@ -38,6 +38,7 @@ slos: [{metric: e2e, p80: "< 1s"}, {metric: errors, ratio: "< 20%"}]
 rollback: {within: 60s, soak: 1s}
 lock: {lease: 6s}
 """
+LOAD = yaml.safe_load(SCENARIO)["load"]
 LONG = {"slos": [{"metric": "e2e", "p95": "< 1s"}]}  # a load of 18 s: what ends a run after 5 s of it finds it at work
 TAINT = {"key": "ai.workload", "operator": "Equal", "value": "inference", "effect": "NoSchedule"}
 REPORTS = ("certificate.html", "junit.xml", "record.jsonl", "verdict.json", "allure-results")
@@ -283,8 +284,7 @@ def test_an_inference_and_an_embedding_api_roll_out_together(place: Place, new, 
         {"workload": "deployment/embed", "service": "embed", "runtime": "tiny", "model": "m", "api": "embeddings"},
     ]
     embed = deployment(tiny, name="embed", replicas=1)
-    load = {**yaml.safe_load(SCENARIO)["load"], "to": "embed"}
-    scenario = {"candidate": {"manifests": "manifests/", "serves": serves}, "load": load}
+    scenario = {"candidate": {"manifests": "manifests/", "serves": serves}, "load": {**LOAD, "to": "embed"}}
     ended = place.run(service(), new(), service("embed"), embed, scenario=scenario)
     assert (ended.code, ended.check("behaviour.contract[embed]")["outcome"]) == (0, "PASS"), ended.output
     assert "load objectives to deployment/embed, look 1" in ended.output

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from hotfire.errors import BadInput
 from hotfire.runtimes import CONTRACTS
 from hotfire.scenario.lint import EMBEDDING_RUNTIMES, first_look, lint, plan, warm_up
 from hotfire.scenario.loader import load
+from hotfire.scenario.ways import COUNTING_RUNTIMES
 from tests.neighbour import neighbour
 
 base = neighbour("tests/unit/test_scenario_loader")
@@ -209,6 +211,39 @@ def test_a_broken_prompts_file_is_named_with_line_and_column(tmp_path: Path) -> 
 def test_a_file_beside_it_that_is_not_there_is_named_at_its_key(tmp_path: Path) -> None:
     text = SCENARIO.replace("load: {", "behaviour: {golden: no.jsonl}\nload: {")
     assert findings(tmp_path, text) == ["scenario.yaml:13:13: no.jsonl is not there, a JSONL file is expected"]
+
+
+BESIDE_USERS = {
+    "a share of what nobody counts": (
+        "runtime: tiny", "runtime: ollama", "ollama counts no requests, so 10% of what it serves is unknown, live_cap as a rate such as 2/s is expected",
+    ),
+    "more than the cap": ("timeout: 20s", "timeout: 20s, live_cap: 30/m", "spaced 1s is more than the 30/m of live_cap beside users"),
+    "no rate": ("spaced 1s", "closed 8, requests: 2000", "closed 8 beside users has no rate that live_cap could hold, a spaced or open load is expected"),
+    "a cap of nothing": ("timeout: 20s", "timeout: 20s, live_cap: 0/s", "live_cap: '0/s' is no rate above 0, '10%' or '2/s' is expected"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BESIDE_USERS)
+def test_a_load_beside_users_is_held_to_a_cap(tmp_path: Path, name: str) -> None:
+    old, new, said = BESIDE_USERS[name]
+    text = SCENARIO.replace("about:", "mode: promote\ncertified: none\nconsent: [load]\nabout:").replace(old, new)
+    try:
+        found = findings(tmp_path, text)
+    except BadInput as bad:
+        found = list(bad.lines)
+    assert any(said in line for line in found), found
+
+
+def test_where_no_users_are_no_cap_holds(tmp_path: Path) -> None:
+    text = SCENARIO.replace("about:", "mode: promote\nusers: none\nabout:").replace(
+        "timeout: 20s", "timeout: 20s, live_cap: 30/m"
+    )
+    assert findings(tmp_path, text) == []
+
+
+def test_the_engines_that_count_requests_are_those_of_the_contracts() -> None:
+    counting = (name for name, one in CONTRACTS.items() if one.counts and (one.counts.requests or one.counts.latency))
+    assert tuple(sorted(counting)) == COUNTING_RUNTIMES
 
 
 def test_the_engines_that_embed_are_those_of_the_contracts() -> None:

@@ -58,6 +58,12 @@ def test_what_is_not_told_is_not_zero() -> None:
     assert Counts(latency={"e2e": "x"}).read('x_bucket 5\nx_bucket{le="worst"} 1\n', "e2e", 1.0) is None
 
 
+def test_what_a_server_has_served_is_counted_whatever_became_of_it() -> None:
+    vllm, trtllm = contract_of("vllm").counts, contract_of("trtllm").counts
+    assert vllm is not None and vllm.served(VLLM) == 100 and vllm.served("") is None
+    assert trtllm is not None and trtllm.served('trtllm_time_to_first_token_seconds_bucket{le="+Inf"} 12\n') == 12
+
+
 def test_a_counter_without_its_first_failure_says_none() -> None:
     counts = Counts(Series("n", {"path": "/v1"}), Series("n", {"path": "/v1", "status": "5.."}))
     assert counts.read('n_total{path="/v1",status="200"} 4\nn{path="/v1",status="503"} NaN\n', "errors", 0.0) == (4, 0)

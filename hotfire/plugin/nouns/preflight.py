@@ -1,16 +1,22 @@
 """preflight: what can be known before anything is touched."""
 
 from hotfire.check import Findings, saw
+from hotfire.errors import Unjudged
 from hotfire.kube.client import Cluster, Object, Ref
 from hotfire.rollout.feasible import Room, gather, held, way_back, way_there
 from hotfire.rollout.job import pod_on_paper
 from hotfire.rollout.load_job import on_paper
+from hotfire.rollout.metrics import serving_rate
 from hotfire.rollout.owner import owner_of
 from hotfire.rollout.rights import missing, rights
 from hotfire.rollout.rollout import home_of
 from hotfire.rollout.sync import syncing, unsuspendable
+from hotfire.runtimes import contract_of
+from hotfire.scenario.lint import first_look, span, warm_up
 from hotfire.scenario.model import Located
-from hotfire.words import Blame
+from hotfire.words import Blame, Reason
+
+COUNTED_S = 10.0  # how long the baseline's requests are counted
 
 
 class Preflight:
@@ -72,3 +78,26 @@ class Preflight:
         """What would keep the last known good from returning."""
         lines = [*way_back(self._room()), *held(self.cluster, self.located, self.namespace)]
         return Findings(lines, blame=Blame.PLATFORM)
+
+    def over_the_live_cap(self) -> Findings:
+        """Where users are served, a load that would be more than its share of what they ask; how long a smaller one takes."""
+        scenario, serves = self.located.scenario, self.located.scenario.serving(None)
+        load, ref = scenario.load, Ref("apps/v1", serves.kind, self.namespace, serves.name)
+        self._workloads()
+        if load is None or self.cluster.find(ref) is None:
+            return Findings()  # nobody is served by what is not there
+        rates = serving_rate(self.cluster, ref, contract_of(serves.runtime), COUNTED_S)
+        saw("baseline-pod", len(rates), rates)
+        if silent := [name for name, rate in rates.items() if rate is None]:
+            unknown = f"{', '.join(silent)}: {serves.runtime} exports no count of its requests there"
+            raise Unjudged(f"{unknown}; say load.live_cap as a rate such as 2/s", reason=Reason.NO_DATA, blame=Blame.PLATFORM)
+        served = sum(rate for rate in rates.values() if rate is not None)
+        most, peak = load.live_cap.value * served, load.arrivals.peak
+        if peak <= most:
+            return Findings()
+        n = warm_up(scenario) + first_look(scenario)
+        fits = "say live_cap as a rate such as 2/s"
+        if most > 0:
+            fits = f"at {most:.3g}/s its {n:,} requests to the first look take {span(n / most)}"
+        seen = f"{load.arrivals.text} is more than {load.live_cap.text} of the {served:.3g}/s that {serves.workload} serves"
+        return Findings([f"{seen}; {fits}"], blame=Blame.PLATFORM, observed=peak, expected=f"<= {most:.3g}/s")
