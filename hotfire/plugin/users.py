@@ -1,6 +1,8 @@
-"""Users' own requests, as the candidate's pods count them, from the moment it serves until the commit point.
+"""Users' own requests, as the candidate's pods or the gateway before them count them, from the moment it serves until the
+commit point.
 
-A thread of its own reads each Ready pod's counters through the API server, once a second. They hold hotfire's requests, too,
+A thread of its own reads each Ready pod's counters through the API server, once a second. What a gateway counts while pods of
+the baseline are still there is nobody's. They hold hotfire's requests, too,
 and those are left in: they are the same candidate's, sound ones only thin out what users see, and what it asks wrongly on
 purpose gets a 4xx, which nobody counts as failed. So the guard may be later for them, never wrong. What is counted while a
 declared fault is under way is set aside. Only as evidence hotfire's requests are taken off: without one of users there is no
@@ -19,14 +21,12 @@ from typing import TYPE_CHECKING
 from hotfire.check import Findings
 from hotfire.gates.blame import Facts, attribute
 from hotfire.gates.users import Guard
-from hotfire.kube.client import ApiError, Object, Ref
-from hotfire.kube.pods import ready_since, stamp
+from hotfire.kube.client import ApiError, Object
+from hotfire.kube.pods import stamp
 from hotfire.kube.wait import halt
 from hotfire.plugin.nouns.pods import CandidatePods
 from hotfire.record.events import Counted, Judged, Told
-from hotfire.rollout.metrics import page
-from hotfire.rollout.population import population
-from hotfire.runtimes import contract_of
+from hotfire.rollout.metrics import Meter
 from hotfire.runtimes.client import RuntimeClient
 from hotfire.runtimes.guarded import guards
 from hotfire.scenario.model import Serves
@@ -46,7 +46,7 @@ class Guarded:
 
     def __init__(self, run: "Run", serves: Serves) -> None:
         self.run, self.serves = run, serves
-        self.parts, self.contract = guards(serves, run.scenario), contract_of(serves.runtime)
+        self.parts, self.meter = guards(serves, run.scenario), Meter(run.cluster, run.namespace, serves)
         self.guard = Guard(self.parts)
         self.intervals: list[tuple[float, ...]] = []
         self.burnt: int | None = None
@@ -57,6 +57,7 @@ class Guarded:
         self.unread_s = 0.0
         self._last: dict[str, list[Pair]] = {}  # pod's UID -> (requests, bad) of each part
         self._pods: Sequence[Object] = ()
+        self._alone = True  # whether the candidate is all that is counted
         self._listed = 0.0
 
     @property
@@ -88,19 +89,18 @@ class Guarded:
 
     def _pages(self, at: float) -> list[str | None] | None:
         """The metrics of each Ready pod, None for one that does not answer; None for all where the API server does not."""
-        run = self.run
         if at - self._listed > LISTED_S:
-            ref = Ref("apps/v1", self.serves.kind, run.namespace, self.serves.name)
             try:
-                self._pods, self._listed = [pod for pod in population(run.cluster, ref).pods if ready_since(pod)], at
+                self._pods, self._alone = self.meter.pods()
             except ApiError:
                 return None
+            self._listed = at if self._alone else 0.0
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return list(pool.map(self._page, self._pods))
 
     def _page(self, pod: Object) -> str | None:
         try:
-            return page(self.run.cluster, pod, self.contract.metrics_path)
+            return self.meter.page(pod)
         except ApiError:
             return None
 
@@ -108,9 +108,11 @@ class Guarded:
         """(requests, bad) of each part, side by side, since the last reading. A pod that this run has made counts from 0, as
         does one whose counters began anew; of an older one the first reading only says from where."""
         uid, made = pod["metadata"]["uid"], stamp(pod["metadata"]["creationTimestamp"])
-        counts = self.contract.counts
+        counts = self.meter.counts
         now = [counts.read(text, part["kind"], part["limit_s"]) if counts else None for part in self.parts]
         self.told = [before or found is not None for before, found in zip(self.told, now, strict=True)]
+        if not self._alone:
+            self._last[uid] = [found or (0.0, 0.0) for found in now]
         zero = [(0.0, 0.0)] * len(now)
         first = zero if made >= self.run.users.since else [found or (0.0, 0.0) for found in now]
         before = self._last.get(uid, first)
@@ -127,13 +129,19 @@ class Guarded:
 
     def event(self) -> Counted:
         return Counted(
-            check=self.key, parts=tuple(self.parts), intervals=tuple(self.intervals), ours=self.ours, burnt=self.burnt
+            check=self.key,
+            by=self.meter.who,
+            parts=tuple(self.parts),
+            intervals=tuple(self.intervals),
+            ours=self.ours,
+            burnt=self.burnt,
         )
 
     @property
     def ours(self) -> int:
-        """Requests of hotfire's own to these pods."""
-        return self.run.users.ours(self.serves.workload)
+        """Requests of hotfire's own among them; a gateway sees none of those that go past it."""
+        past = self.serves.counted_by is not None and self.run.scenario.reach.via not in ("ingress", "url")
+        return 0 if past else self.run.users.ours(self.serves.workload)
 
 
 class UsersWatch:

@@ -148,10 +148,12 @@ class Flowed(Event):
 
 
 class Counted(Event):
-    """What the candidate's pods counted of all their requests, users' among them; `judge` asks the burn guard of it again."""
+    """What the candidate's pods, or a gateway, counted of all requests, users' among them; `judge` asks the burn guard of it
+    again."""
 
     type: Literal["counted"] = "counted"
     check: str
+    by: str = "the pods"
     parts: tuple[dict[str, Any], ...] = Field(description="slo, kind (errors, ttft, e2e), limit_s, allowed share, alpha")
     intervals: tuple[tuple[float, ...], ...] = Field(
         description="seconds since the first reading, 1 if it counts (0: under a declared fault), then requests and bad ones "

@@ -144,7 +144,7 @@ def _facts(story: Story) -> list[tuple[str, str]]:
 
 def _users(story: Story, said: str) -> str:
     """`live, 812 requests counted by their pods, 130 of them hotfire's`, or that nobody counts them."""
-    told = [f"{one.requests:,} requests counted by the pods, {one.ours:,} of them hotfire's" for one in story.counted.values()]
+    told = [f"{one.requests:,} requests counted by {one.by}, {one.ours:,} of them hotfire's" for one in story.counted.values()]
     uncounted = [one.planned.param for one in story.outcomes.values() if one.reason is Reason.NOT_COUNTED]
     told += [f"not guarded at {', '.join(uncounted)}: the runtime counts nothing"] if uncounted else []
     return "; ".join([said, *told])

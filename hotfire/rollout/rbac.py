@@ -25,14 +25,14 @@ def _for(name: str, asked: Sequence[Right], located: Located, home: str) -> Iter
     """A namespace that the run makes cannot hold a Role yet: there all is granted cluster-wide."""
     stand = located.scenario.stand
     yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": home}}
-    away = [right for right in asked if right.namespace]
-    inside = [right for right in asked if right.namespaced and not stand.create and right not in away]
+    away = {right.namespace: [one for one in asked if one.namespace == right.namespace] for right in asked if right.namespace}
+    inside = [right for right in asked if right.namespaced and not stand.create and not right.namespace]
     beyond = [right for right in asked if not right.namespaced or stand.create]
     subject = {"kind": "ServiceAccount", "name": name, "namespace": home}
     if inside:
         yield from _granted("Role", {"name": name, "namespace": stand.namespace}, inside, subject)
-    if away:
-        yield from _granted("Role", {"name": f"{name}-{stand.namespace}", "namespace": away[0].namespace}, away, subject)
+    for namespace, those in away.items():
+        yield from _granted("Role", {"name": f"{name}-{stand.namespace}", "namespace": namespace}, those, subject)
     if beyond:
         yield from _granted("ClusterRole", {"name": f"{name}-{stand.namespace}"}, beyond, subject)
 

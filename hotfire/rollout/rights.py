@@ -50,9 +50,9 @@ def rights(located: Located) -> list[Right]:
 
 def _once(found: Iterator[Right]) -> list[Right]:
     """Without doubles, each with the first reason given."""
-    seen: dict[str, Right] = {}
+    seen: dict[tuple[str, str], Right] = {}
     for right in found:
-        seen.setdefault(str(right), right)
+        seen.setdefault((str(right), right.namespace), right)
     return list(seen.values())
 
 
@@ -67,6 +67,9 @@ def _needed(located: Located) -> Iterator[Right]:
     yield Right("create", "services", subresource="proxy", why="what serves is asked, before and after")
     if scenario.guarded:
         yield Right("get", "pods", subresource="proxy", why="users' requests are counted by the pods' own counters")
+    for gateway in (serves.counted_by for serves in scenario.guarded if serves.counted_by):
+        for verb, what in (("list", ""), ("get", "proxy")):
+            yield Right(verb, "pods", subresource=what, namespace=gateway.namespace, why="counted_by: the gateway's counters")
     yield Right("list", "endpointslices", "discovery.k8s.io", why="who is behind the Service")
     yield Right("list", "replicasets", "apps", why="which pods are this rollout's")
     for verb in ("get", "list"):
@@ -160,6 +163,6 @@ def missing(cluster: Cluster, namespace: str, wanted: list[Right]) -> list[Right
         for right in wanted
         if not cluster.can(
             right.verb, right.resource, group=right.group, subresource=right.subresource,
-            namespace=namespace if right.namespaced else "",
+            namespace=(right.namespace or namespace) if right.namespaced else "",
         )
     ]  # fmt: skip

@@ -32,7 +32,7 @@ class Counts:
 
     requests: Series | None = None
     failed: Series | None = None
-    latency: Mapping[str, str] = field(default_factory=dict)
+    latency: Mapping[str, Series] = field(default_factory=dict)
 
     def tells(self, kind: str) -> bool:
         """kind: errors, ttft, e2e."""
@@ -72,10 +72,10 @@ def total(text: str, series: Series) -> float:
     return sum(value for _, labels, value in samples(text, series.name) if series.takes(labels))
 
 
-def _late(text: str, name: str, limit: float) -> tuple[float, float] | None:
+def _late(text: str, series: Series, limit: float) -> tuple[float, float] | None:
     below: dict[float, float] = {}  # bound -> requests up to it
-    for _, labels, value in samples(text, f"{name}_bucket"):
-        if BOUND.fullmatch(labels.get("le", "")):
+    for _, labels, value in samples(text, f"{series.name}_bucket"):
+        if series.takes(labels) and BOUND.fullmatch(labels.get("le", "")):
             below[float(labels["le"])] = below.get(float(labels["le"]), 0.0) + value
     if math.inf not in below:
         return None

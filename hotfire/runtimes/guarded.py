@@ -1,20 +1,20 @@
-"""Which objectives users' own requests are held against, by what their runtime counts."""
+"""Which objectives users' own requests are held against, by what their runtime, or the gateway before it, counts."""
 
 from typing import Any
 
 from hotfire.gates.statistics import alphas
-from hotfire.runtimes import contract_of
+from hotfire.runtimes.gateways import counts_of
 from hotfire.scenario.model import Scenario, Serves
 from hotfire.words import Gate
 
 
 def guards(serves: Serves, scenario: Scenario) -> list[dict[str, Any]]:
-    """The `parts` of a Counted event, empty where the runtime counts none of it.
+    """The `parts` of a Counted event, empty where nobody counts any of it.
 
     A failed request is bad under every objective, a late one under those that limit its latency. Only objectives that decide
     are here, and the error of a wrong FAIL is split over all parts. limit_s: 0 for errors.
     """
-    counts = contract_of(serves.runtime).counts
+    counts = counts_of(serves)
     found = [
         (slo, float(slo.confidence), kind, limit_s)
         for slo in scenario.slos

@@ -31,7 +31,7 @@ TGI = Contract(
     counts=Counts(
         requests=Series("tgi_request_count"),
         failed=Series("tgi_request_failure", {"err": "overloaded|generation|incomplete"}),  # others are the client's doing
-        latency={"e2e": "tgi_request_duration"},
+        latency={"e2e": Series("tgi_request_duration")},
     ),
     logs=logs(
         download_begin=r"Starting check and download process for ",

@@ -21,7 +21,7 @@ TINY = Contract(
     counts=Counts(
         requests=Series("tiny_requests_total", {"path": API}),
         failed=Series("tiny_requests_total", {"path": API, "status": r"5\d\d"}),
-        latency={"ttft": "tiny_time_to_first_token_seconds", "e2e": "tiny_request_duration_seconds"},
+        latency={"ttft": Series("tiny_time_to_first_token_seconds"), "e2e": Series("tiny_request_duration_seconds")},
     ),
     sources=("hotfire/stand/embedded/images/tiny",),
 )

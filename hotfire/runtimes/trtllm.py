@@ -1,7 +1,7 @@
 """TensorRT-LLM's trtllm-serve (facts: runtimes 2 to 6)."""
 
 from hotfire.runtimes.contract import PYTHON_LOGS, Contract, listed_model, logs
-from hotfire.runtimes.counters import Counts
+from hotfire.runtimes.counters import Counts, Series
 from hotfire.runtimes.dialect import OPENAI_CHAT, OPENAI_COMPLETIONS
 
 TRTLLM = Contract(
@@ -21,7 +21,7 @@ TRTLLM = Contract(
         "token_throughput": "trtllm_generation_tokens_total",
     },
     counts=Counts(  # no failures
-        latency={"ttft": "trtllm_time_to_first_token_seconds", "e2e": "trtllm_e2e_request_latency_seconds"},
+        latency={"ttft": Series("trtllm_time_to_first_token_seconds"), "e2e": Series("trtllm_e2e_request_latency_seconds")},
     ),
     logs=logs(
         startup_begin=r"TensorRT-LLM version: ",

@@ -25,7 +25,7 @@ VLLM = Contract(
     counts=Counts(
         requests=Series("http_requests_total", {"handler": API}),
         failed=Series("http_requests_total", {"handler": API, "status": "5xx"}),  # before PR 44303 4xx, too
-        latency={"ttft": "vllm:time_to_first_token_seconds", "e2e": "vllm:e2e_request_latency_seconds"},
+        latency={"ttft": Series("vllm:time_to_first_token_seconds"), "e2e": Series("vllm:e2e_request_latency_seconds")},
     ),
     logs=logs(
         startup_begin=(r"vLLM (API )?server version", r"Initializing a V1 LLM engine"),

@@ -23,6 +23,16 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
 
+class Gateway(Model):
+    """What leads users to an API and counts their requests."""
+
+    kind: Literal["haproxy", "ingress-nginx", "traefik", "envoy"] = Field(description="whose metrics they are")
+    backend: str = Field(description="as its metrics call the Service: label proxy, NAMESPACE/SERVICE, service, cluster name")
+    namespace: Name = Field(description="where its pods are")
+    pods: Annotated[str, Field(pattern=r"^[^=,\s]+=[^=,\s]*(,[^=,\s]+=[^=,\s]*)*$", description="their labels, a=b,c=d")]
+    metrics: Annotated[str, Field(pattern=r"^\d{1,5}/\S*$", description="port and path of their metrics, 9113/metrics")]
+
+
 class Serves(Model):
     """One API that the candidate serves: which workload, behind which Service, by which engine."""
 
@@ -35,6 +45,9 @@ class Serves(Model):
     api: Literal["chat", "completions", "embeddings"] = Field("chat", description="what its users call")
     container: str | None = Field(None, description="the serving container; the pod's only one by default")
     port: StrictInt | str | None = Field(None, description="the Service port; its only one by default")
+    counted_by: Gateway | None = Field(
+        None, description="promote: by whom users' requests are counted; when absent by its pods"
+    )
 
     @property
     def kind(self) -> str:

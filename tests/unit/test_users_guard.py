@@ -11,8 +11,9 @@ from hotfire.gates.users import LONG, Burn, burnt, laid
 from hotfire.rollout.rights import rights
 from hotfire.runtimes import CONTRACTS, contract_of
 from hotfire.runtimes.counters import Counts, Series
+from hotfire.runtimes.gateways import counts
 from hotfire.runtimes.guarded import guards
-from hotfire.scenario.model import Located, Scenario
+from hotfire.scenario.model import Gateway, Located, Scenario
 from hotfire.words import Reason
 
 VLLM = """# TYPE http_requests_total counter
@@ -55,7 +56,7 @@ def test_late_is_only_what_lies_above_a_bound_that_is_not_below_the_limit(limit:
 def test_what_is_not_told_is_not_zero() -> None:
     assert read("vllm", "", "errors") is None and read("vllm", TGI, "ttft", 1.0) is None
     assert read("vllm", VLLM, "e2e", 1.0) is None
-    assert Counts(latency={"e2e": "x"}).read('x_bucket 5\nx_bucket{le="worst"} 1\n', "e2e", 1.0) is None
+    assert Counts(latency={"e2e": Series("x")}).read('x_bucket 5\nx_bucket{le="worst"} 1\n', "e2e", 1.0) is None
 
 
 def test_what_a_server_has_served_is_counted_whatever_became_of_it() -> None:
@@ -69,8 +70,61 @@ def test_a_counter_without_its_first_failure_says_none() -> None:
     assert counts.read('n_total{path="/v1",status="200"} 4\nn{path="/v1",status="503"} NaN\n', "errors", 0.0) == (4, 0)
 
 
-def scenario(runtime: str, *slos: dict[str, str], **more: object) -> Scenario:
-    serves = {"workload": "deployment/a", "service": "a", "runtime": runtime, "model": "m"}
+GATEWAYS = {
+    "haproxy": (
+        "llm_llama_80",
+        'haproxy_backend_http_requests_total{proxy="llm_llama_80"} 50\nhaproxy_backend_http_requests_total{proxy="other"} 9\n'
+        'haproxy_backend_http_responses_total{proxy="llm_llama_80",code="2xx"} 44\n'
+        'haproxy_backend_http_responses_total{proxy="llm_llama_80",code="5xx"} 6\n'
+        'haproxy_backend_http_responses_total{proxy="other",code="5xx"} 7\n',
+    ),
+    "envoy": (
+        "llm/llama",
+        'envoy_cluster_upstream_rq_xx{envoy_response_code_class="2",envoy_cluster_name="llm/llama"} 44\n'
+        'envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",envoy_cluster_name="llm/llama"} 6\n'
+        'envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",envoy_cluster_name="other"} 6\n',
+    ),
+    "ingress-nginx": (
+        "llm/llama",
+        'nginx_ingress_controller_requests{namespace="llm",service="llama",status="200"} 44\n'
+        'nginx_ingress_controller_requests{namespace="llm",service="llama",status="503"} 6\n'
+        'nginx_ingress_controller_requests{namespace="two",service="llama",status="503"} 5\n'
+        'nginx_ingress_controller_request_duration_seconds_bucket{namespace="llm",service="llama",le="1"} 40\n'
+        'nginx_ingress_controller_request_duration_seconds_bucket{namespace="two",service="llama",le="1"} 0\n'
+        'nginx_ingress_controller_request_duration_seconds_bucket{namespace="llm",service="llama",le="+Inf"} 50\n'
+        'nginx_ingress_controller_request_duration_seconds_bucket{namespace="two",service="llama",le="+Inf"} 8\n',
+    ),
+    "traefik": (
+        "llm-llama-80@kubernetes",
+        'traefik_service_requests_total{code="200",service="llm-llama-80@kubernetes"} 44\n'
+        'traefik_service_requests_total{code="502",service="llm-llama-80@kubernetes"} 6\n'
+        'traefik_service_request_duration_seconds_bucket{code="200",service="llm-llama-80@kubernetes",le="1.2"} 40\n'
+        'traefik_service_request_duration_seconds_bucket{code="200",service="llm-llama-80@kubernetes",le="+Inf"} 50\n'
+        'traefik_service_request_duration_seconds_bucket{code="200",service="llmxllama-80@kubernetes",le="+Inf"} 50\n',
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", GATEWAYS)
+def test_a_gateway_counts_what_it_leads_to_this_backend_alone(kind: str) -> None:
+    backend, page = GATEWAYS[kind]
+    gateway = {"kind": kind, "backend": backend, "namespace": "edge", "pods": "app=gateway", "metrics": "9113/metrics"}
+    found = counts(Gateway.model_validate(gateway))
+    assert found.read(page, "errors", 0.0) == (50, 6) and found.served(page) == 50
+    assert found.tells("e2e") == ("duration" in page) and not found.tells("ttft")
+    assert not found.tells("e2e") or found.read(page, "e2e", 1.0) == (50, 10)
+
+
+def test_where_the_engine_counts_nothing_the_gateway_is_asked() -> None:
+    gateway = {"kind": "haproxy", "backend": "b", "namespace": "edge", "pods": "app=gateway", "metrics": "8404/metrics"}
+    asked = scenario("ollama", ERRORS, E2E, counted_by=gateway)
+    assert [part["kind"] for part in guards(asked.guarded[0], asked)] == ["errors", "errors"]
+    found = {right.namespace for right in rights(Located(scenario=asked, path=Path(), objects=(), digest=""))}
+    assert found == {"", "edge"}
+
+
+def scenario(runtime: str, *slos: dict[str, str], counted_by: object = None, **more: object) -> Scenario:
+    serves = {"workload": "deployment/a", "service": "a", "runtime": runtime, "model": "m", "counted_by": counted_by}
     base = {"apiVersion": "hotfire/v1", "kind": "Scenario", "name": "a", "about": "a", "stand": {"namespace": "n"}}
     return Scenario.model_validate({**base, "candidate": {"serves": [serves]}, "slos": slos, "mode": "promote", **more})
 

@@ -4,6 +4,7 @@ from hotfire.check import Findings, saw
 from hotfire.errors import Unjudged
 from hotfire.kube.wait import shielded
 from hotfire.plugin.run import Run
+from hotfire.runtimes import contract_of
 from hotfire.scenario.model import Serves
 from hotfire.words import Reason
 
@@ -28,10 +29,13 @@ class Counted:
                 return one.findings()
         untold = [part["kind"] for part, told in zip(one.parts, one.told, strict=True) if not told]
         if untold:
-            need = f"; {one.contract.title} needs {one.contract.metrics_need}" if one.contract.metrics_need else ""
-            raise Unjudged(f"no pod ever told its counter of {', '.join(untold)}{need}", reason=Reason.NO_DATA)
+            contract = contract_of(one.serves.runtime)
+            engine = contract.metrics_need and not one.serves.counted_by
+            need = f"; {contract.title} needs {contract.metrics_need}" if engine else ""
+            raise Unjudged(f"{one.meter.who} never told a counter of {', '.join(untold)}{need}", reason=Reason.NO_DATA)
         if one.unread_s > UNREAD_S:
-            raise Unjudged(f"the pods' counters could not be read for {one.unread_s:.0f} s", reason=Reason.NO_DATA)
+            silent = f"the counters of {one.meter.who} could not be read for {one.unread_s:.0f} s"
+            raise Unjudged(silent, reason=Reason.NO_DATA)
         ours = one.ours
         saw("user-request", max(one.counted - ours, 0), {"counted": one.counted, "hotfire's own": ours}, one.parts)
         return Findings()

@@ -6,12 +6,11 @@ from hotfire.kube.client import Cluster, Object, Ref
 from hotfire.rollout.feasible import Room, gather, held, way_back, way_there
 from hotfire.rollout.job import pod_on_paper
 from hotfire.rollout.load_job import on_paper
-from hotfire.rollout.metrics import serving_rate
+from hotfire.rollout.metrics import Meter
 from hotfire.rollout.owner import owner_of
 from hotfire.rollout.rights import missing, rights
 from hotfire.rollout.rollout import home_of
 from hotfire.rollout.sync import syncing, unsuspendable
-from hotfire.runtimes import contract_of
 from hotfire.scenario.lint import first_look, span, warm_up
 from hotfire.scenario.model import Located
 from hotfire.words import Blame, Reason
@@ -86,10 +85,11 @@ class Preflight:
         self._workloads()
         if load is None or self.cluster.find(ref) is None:
             return Findings()  # nobody is served by what is not there
-        rates = serving_rate(self.cluster, ref, contract_of(serves.runtime), COUNTED_S)
-        saw("baseline-pod", len(rates), rates)
+        meter = Meter(self.cluster, self.namespace, serves)
+        rates = meter.rates(COUNTED_S)
+        saw("counting-pod", len(rates), rates)
         if silent := [name for name, rate in rates.items() if rate is None]:
-            unknown = f"{', '.join(silent)}: {serves.runtime} exports no count of its requests there"
+            unknown = f"{', '.join(silent)}: {meter.who} told no count of requests to {serves.workload}"
             raise Unjudged(f"{unknown}; say load.live_cap as a rate such as 2/s", reason=Reason.NO_DATA, blame=Blame.PLATFORM)
         served = sum(rate for rate in rates.values() if rate is not None)
         most, peak = load.live_cap.value * served, load.arrivals.peak
