@@ -5,12 +5,14 @@ out afterwards. Any UNPROVEN makes the run UNSAFE.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from hotfire.errors import HotfireError
 from hotfire.journal.entries import DeleteAdded, DeleteNamespace, FaultBegun
 from hotfire.journal.journal import Journal
+from hotfire.journal.lease import NotRenewed
 from hotfire.journal.store import Stored, fingerprint
 from hotfire.kube.client import ApiError, Object, Ref
 from hotfire.kube.pods import containers, grade, leaving, terminating
@@ -370,7 +372,10 @@ def judge(scene: Scene, point: str) -> Finding:
 
 
 def eventually(scene: Scene, point: str, left: Callable[[], float]) -> Finding:
-    """The point, asked again until it is proven or no time is left: terminating pods need theirs, an API server its rest."""
+    """The point, asked again until it is proven or no time is left: terminating pods need theirs, an API server its rest.
+
+    Raises LeaseLost: what another has taken over, or what is gone with its namespace, is nothing to wait for.
+    """
     while True:
         hopeless = point == "function" and scene.probe is None
         try:
@@ -382,6 +387,8 @@ def eventually(scene: Scene, point: str, left: Callable[[], float]) -> Finding:
             found = unproven(f"the API server does not answer: {error.message}")
         if found.result is not Proof.UNPROVEN or left() <= 0 or hopeless:
             return found
+        with suppress(NotRenewed):
+            scene.guard()
         pause(min(0.3, max(0.05, left())))
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from hotfire.stand import own
 from hotfire.stand.embedded import oci, plan, processes
 from hotfire.stand.embedded.build import locked
 from hotfire.stand.embedded.lifecycle import Registry
+from hotfire.stand.registries import session
 
 RECIPES = Path(__file__).parent / "embedded" / "images"
 SUITE = "bookworm"
@@ -47,7 +48,7 @@ def push_all(registry: Registry, say: Say) -> Mapping[str, str]:
 
 def push(registry: Registry, name: str, say: Say) -> str:
     """One image, built if it is not there, in the registry: `ADDRESS/NAME@sha256:…`."""
-    return push_layout(registry, build(name, say), name, say=say)
+    return push_layout(registry, build(name, say), name, say=say, beside=NAMES)
 
 
 def pull_secret(registry: Registry, name: str) -> dict[str, Any]:
@@ -142,7 +143,7 @@ def _root(root: Path) -> Path:
         raise BadInput("building images needs root")
     packages = ",".join((recipe / "packages.txt").read_text().split())
     argv = ["mmdebstrap", "--quiet", "--variant=extract", "--mode=root", "--format=directory", f"--include={packages}"]
-    processes.command(*argv, *(f"--aptopt={file}" for file in _apt_options()), SUITE, str(root), *_sources(), within=900)
+    processes.command(*argv, *(f"--aptopt={file}" for file in apt_options()), SUITE, str(root), *sources(), within=900)
     for pattern in (recipe / "excludes.txt").read_text().split():
         for path in sorted(root.glob(pattern)):
             path.unlink() if path.is_symlink() or not path.is_dir() else shutil.rmtree(path)
@@ -154,7 +155,7 @@ def _root(root: Path) -> Path:
     return root
 
 
-def _sources() -> Iterator[str]:
+def sources() -> Iterator[str]:
     """The machine's own apt sources that have the suite; without any, mmdebstrap knows where Debian is."""
     for file in (APT / "sources.list", *sorted((APT / "sources.list.d").glob("*"))):
         if file.suffix in (".list", ".sources") and file.is_file():
@@ -163,7 +164,7 @@ def _sources() -> Iterator[str]:
                 yield str(file)
 
 
-def _apt_options() -> Iterator[str]:
+def apt_options() -> Iterator[str]:
     """How the machine's apt fetches (a proxy, for one), which mmdebstrap does not look at."""
     for file in sorted((APT / "apt.conf.d").glob("*")):
         if file.is_file() and "acquire::" in file.read_text().lower():
@@ -208,19 +209,23 @@ def _wheels(lock: Path, site: Path) -> None:
         raise HarnessError(f"wheels of image {lock.parent.name}: {done.stderr.strip()[-500:]}")
 
 
-def push_layout(registry: Registry, layout: Path, repository: str, tag: str = "", say: Say = lambda _: None) -> str:
+def push_layout(
+    registry: Registry,
+    layout: Path,
+    repository: str,
+    tag: str = "",
+    say: Say = lambda _: None,
+    beside: Collection[str] = (),
+) -> str:
     """Push a layout's image by the OCI distribution protocol: `ADDRESS/REPOSITORY@sha256:…`.
 
-    Blobs that the registry has are not sent, nor those that it has in another of our repositories. tag: also name it so.
+    Blobs that the registry has are not sent, nor those that it has in a repository of `beside`. tag: also name it so.
     """
     digest, manifest = oci.image(layout)
     document = json.loads(manifest)
-    account, limits = (registry.user, registry.password), httpx.Timeout(60, connect=5)
     try:
-        with httpx.Client(
-            base_url=f"{registry.scheme}://{registry.address}", auth=account, timeout=limits, trust_env=False
-        ) as http:
-            sent = [_send(http, layout, repository, blob) for blob in (*document["layers"], document["config"])]
+        with session(registry) as http:
+            sent = [_send(http, layout, repository, beside, blob) for blob in (*document["layers"], document["config"])]
             kind = {"content-type": document["mediaType"]}
             for reference in (digest, tag) if tag else (digest,):
                 _expect(http.put(f"/v2/{repository}/manifests/{reference}", content=manifest, headers=kind), 201)
@@ -230,13 +235,13 @@ def push_layout(registry: Registry, layout: Path, repository: str, tag: str = ""
     return f"{registry.address}/{repository}@{digest}"
 
 
-def _send(http: httpx.Client, layout: Path, repository: str, blob: oci.Descriptor) -> int:
+def _send(http: httpx.Client, layout: Path, repository: str, beside: Collection[str], blob: oci.Descriptor) -> int:
     """Bytes sent, 0 when the registry has the blob."""
     digest = str(blob["digest"])
     blobs = f"/v2/{repository}/blobs"
-    if http.head(f"{blobs}/{digest}").status_code == 200:
+    if http.head(f"{blobs}/{digest}").status_code in (200, 307):  # there, or kept elsewhere
         return 0
-    elsewhere = (name for name in NAMES if name != repository and http.head(f"/v2/{name}/blobs/{digest}").status_code == 200)
+    elsewhere = (name for name in beside if name != repository and http.head(f"/v2/{name}/blobs/{digest}").status_code == 200)
     mount = {"mount": digest, "from": other} if (other := next(elsewhere, "")) else {}
     begun = _expect(http.post(f"{blobs}/uploads/", params=mount), 201, 202)
     if begun.status_code == 201:

@@ -6,9 +6,10 @@ point of the same time is no mutant of its own.
 
 import pytest
 
-from hotfire.errors import Breach
+from hotfire.errors import Breach, LeaseLost
 from hotfire.journal.entries import DeleteAdded, FaultBegun, ReplacePods
 from hotfire.journal.journal import Body, Journal
+from hotfire.journal.lease import NotRenewed
 from hotfire.journal.store import Stored, fingerprint, keep, new_key
 from hotfire.kube.client import Cluster, Object, Ref
 from hotfire.rollout import proof
@@ -200,6 +201,24 @@ def test_a_point_made_false_is_caught_by_that_point(life, point, mutant):
 def test_a_generation_that_no_controller_has_seen_is_no_landing(life):
     life.status(life.deployment, observedGeneration=0)
     assert judge(life.scene, "landed").result is Proof.UNPROVEN
+
+
+@pytest.mark.parametrize("stops", [LeaseLost, NotRenewed])
+def test_nobody_waits_for_a_workload_that_another_has_taken_over(life, stops: type[LeaseLost]) -> None:
+    life.cluster.delete(Ref.of(life.pod), uid=life.pod["metadata"]["uid"])
+    asked = []
+
+    def guard() -> None:
+        asked.append(1)
+        raise stops("deleted")
+
+    life.scene.guard = guard
+    left = iter((9.0, 9.0, 9.0, 9.0, 0.0))
+    if stops is NotRenewed:
+        assert proof.eventually(life.scene, "population", lambda: next(left)).result is Proof.UNPROVEN and len(asked) == 2
+    else:
+        with pytest.raises(LeaseLost, match="deleted"):
+            proof.eventually(life.scene, "population", lambda: next(left))
 
 
 def test_a_candidate_that_was_applied_again_in_the_soak_is_seen_and_taken_back(life):

@@ -22,15 +22,17 @@ ONLY_USERS = "what only users ask"
 
 
 @contextmanager
-def users(place: Any, workers: int = 1, every: float = 0.1) -> Iterator[Callable[[], int]]:
-    """Requests to the Service, each on a connection of its own; gives how many were answered with 200."""
+def users(place: Any, workers: int = 1, every: float = 0.1, at: str = "") -> Iterator[Callable[[], int]]:
+    """Requests to the Service, or to port 80 of an address, each on a connection of its own; gives how many were answered
+    with 200."""
     spec = json.loads(place.kubectl("get", "service", "tiny", "-o", "json"))["spec"]
+    host, port = at or spec["clusterIP"], 80 if at else spec["ports"][0]["port"]
     body = json.dumps({"model": "m", "max_tokens": 2, "messages": [{"role": "user", "content": ONLY_USERS}]})
     gone, answered = threading.Event(), []
 
     def ask() -> None:
         while not gone.wait(every):
-            connection = http.client.HTTPConnection(spec["clusterIP"], spec["ports"][0]["port"], timeout=5)
+            connection = http.client.HTTPConnection(host, port, timeout=5)
             try:
                 connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
                 answered.append(connection.getresponse().status)

@@ -168,7 +168,7 @@ def test_blobs_that_are_there_are_not_sent(tmp_path: Path, fake: FakeRegistry) -
     before = list(fake.uploads)
     images.push_layout(fake.registry, made, "tiny")
     assert fake.uploads == before
-    images.push_layout(fake.registry, made, "llamacpp")  # what our other image has is taken from there
+    images.push_layout(fake.registry, made, "llamacpp", beside=("tiny",))  # what our other image has is taken from there
     assert fake.uploads == before and fake.mounts == 2
 
 
