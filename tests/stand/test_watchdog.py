@@ -20,7 +20,7 @@ from hotfire.stand.images import push
 from tests.neighbour import neighbour
 
 runs = neighbour("tests/stand/test_run")
-place, tiny, new = runs.place, runs.tiny, runs.new
+place, tiny, new, gone, own = runs.place, runs.tiny, runs.new, runs.gone, runs.own
 LEASE = {"lock": {"lease": "3s"}}
 
 
@@ -179,3 +179,36 @@ def test_a_watchdog_that_cannot_run_keeps_the_candidate_out(place, armed, new, c
     assert ", not armed</dd>" in (ended.folder / "certificate.html").read_text()
     assert json.loads(place.kubectl("get", "deployment", "tiny", "-o", "json"))["metadata"]["generation"] == before
     assert cluster.list("batch/v1", "Job", place.name) == []
+
+
+def home(cluster: Cluster, place: Any, gone: str) -> Journal:
+    """Of a run that made its namespace: Lease, journal and watchdog are in the place."""
+    found = Journal.read(cluster, place.name, "deployment/tiny", gone)
+    assert found is not None
+    return found
+
+
+def test_an_armed_run_ends_its_own_namespace_by_the_watchdog(place, armed, new, cluster, gone, own) -> None:
+    before = place.serving()
+    ended = place.ended(*called(place, armed(runs.service(), new(), scenario=own)))
+    assert (ended.code, ended.check("drill.returns")["outcome"]) == (0, "PASS"), ended.output
+    by = [event["by"] for event in ended.events if event["type"] == "changed" and event["state"] == "RESTORING"]
+    assert by and by[0].startswith("watchdog/hotfire-watchdog-") and home(cluster, place, gone).ended
+    assert cluster.find(Ref("v1", "Namespace", "", gone)) is None
+    old(place, before)
+
+
+def test_sigkill_of_an_armed_run_takes_its_own_namespace_away_without_any_command(
+    place, armed, new, cluster, gone, own
+) -> None:
+    before = place.serving()
+    process = runs.started(place, armed(runs.service(), new(), scenario={**own, **runs.LONG}), "load: ")
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    deadline = time.monotonic() + 60
+    while not home(cluster, place, gone).ended:
+        assert time.monotonic() < deadline, (home(cluster, place, gone).body, watched(cluster, place))
+        pause(0.3)
+    assert cluster.find(Ref("v1", "Namespace", "", gone)) is None
+    assert home(cluster, place, gone).body.last_verdict == "INCONCLUSIVE"
+    old(place, before)
