@@ -11,7 +11,7 @@ from hotfire.kube.client import ApiError
 from hotfire.kube.wait import pause
 from hotfire.rollout.proof import Finding
 from hotfire.rollout.restore import Restore
-from hotfire.rollout.settle import InProcess, Settling, patiently, written
+from hotfire.rollout.settle import InProcess, Settling, Waits, patiently, written
 from hotfire.rollout.watchdog import lease_ref
 from hotfire.words import State
 
@@ -41,7 +41,7 @@ class ByWatchdog:
                         raise
         settling.say_state()
 
-    def restore(self, back: Restore, left: Callable[[], float]) -> None:
+    def restore(self, back: Restore, left: Callable[[], float], waits: Waits) -> None:
         """Watch until the watchdog has written everything. It died, nobody follows: take over."""
         journal = back.journal
         sight = Sight(journal.cluster, [lease_ref(journal.ref.namespace, journal.ref.name)], journal.body.lease_s)
@@ -50,6 +50,7 @@ class ByWatchdog:
                 return
             if left() <= 0:
                 raise HarnessError(f"the way back is not finished: {journal.body.by} has not said that all is written")
+            waits(f"{journal.body.by} has not said that all is written")
             pause(0.2)
             try:
                 dead = sight.look()
@@ -63,7 +64,7 @@ class ByWatchdog:
                 journal.move(State.RESTORING, by=self.me, why=f"{journal.body.by} is dead")
         if journal.state is State.RESTORED:
             raise LeaseLost("the watchdog took this run for dead and ended it")
-        self.itself.restore(back, left)
+        self.itself.restore(back, left, waits)
 
     def tombstone(self, journal: Journal, left: Callable[[], float]) -> Mapping[str, Finding]:
         """What the watchdog that took over has proven, once the run's journal is a tombstone."""

@@ -371,10 +371,11 @@ def judge(scene: Scene, point: str) -> Finding:
     return ASK[point](scene)
 
 
-def eventually(scene: Scene, point: str, left: Callable[[], float]) -> Finding:
+def eventually(scene: Scene, point: str, left: Callable[[], float], waits: Callable[[str], None] = lambda why: None) -> Finding:
     """The point, asked again until it is proven or no time is left: terminating pods need theirs, an API server its rest.
 
-    Raises LeaseLost: what another has taken over, or what is gone with its namespace, is nothing to wait for.
+    waits: is told each time why it goes on. Raises LeaseLost: what another has taken over, or what is gone with its
+    namespace, is nothing to wait for.
     """
     while True:
         hopeless = point == "function" and scene.probe is None
@@ -387,6 +388,7 @@ def eventually(scene: Scene, point: str, left: Callable[[], float]) -> Finding:
             found = unproven(f"the API server does not answer: {error.message}")
         if found.result is not Proof.UNPROVEN or left() <= 0 or hopeless:
             return found
+        waits(f"{point}: {found.evidence}")
         with suppress(NotRenewed):
             scene.guard()
         pause(min(0.3, max(0.05, left())))

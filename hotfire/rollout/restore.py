@@ -111,7 +111,8 @@ class Restore:
         for api_version, kind in gone:
             self._may_delete(api_version, kind)
         for entry in self.journal.of_type(DeleteNamespace):
-            self.cluster.delete(Ref("v1", "Namespace", "", entry.name), uid=entry.uid, dry_run=True)
+            if entry.uid:  # without one it says only that the run was about to make it
+                self.cluster.delete(Ref("v1", "Namespace", "", entry.name), uid=entry.uid, dry_run=True)
         for one in self.journal.body.syncs if self.journal.body.suspend else ():
             self.cluster.patch(one.ref, suspending(self.cluster.get(one.ref)), dry_run=True)
         return len(objects) + len(gone)

@@ -33,9 +33,11 @@ from hotfire.words import Decision, Mode, Proof, State, Verdict
 
 Emit = Callable[[Event], object]
 Probe = Callable[[], str]
+Waits = Callable[[str], None]
 T = TypeVar("T")
 PATIENCE = 2.0  # x rollback.within: beyond the declared time it is late, which its own point says, but still worth finishing
 LEAST_S = 20.0
+LASTS_S = 10.0  # what is waited for longer is said
 LONGEST = 200  # characters of a point's evidence in the journal
 UNKNOWN = "what its checks came to is in its record alone: `hotfire settle RUN` closes it"
 UNTOUCHED = dict.fromkeys(
@@ -81,8 +83,8 @@ class Executor(Protocol):
     def begin(self, settling: "Settling", why: str, left: Callable[[], float]) -> None:
         """Return when the journal is RESTORING, by whomever."""
 
-    def restore(self, back: Restore, left: Callable[[], float]) -> None:
-        """Return when everything is written. Raises what stopped it."""
+    def restore(self, back: Restore, left: Callable[[], float], waits: Waits) -> None:
+        """Return when everything is written. Raises what stopped it. waits: is told each time what it waits for."""
 
     def tombstone(self, journal: Journal, left: Callable[[], float]) -> Mapping[str, Finding]:
         """For a run that has lost its Lease: what another proved of the end, once it is written; nothing if nobody does."""
@@ -97,14 +99,15 @@ class InProcess:
         if settling.takes_over:
             patiently(lambda: fence(settling.journal, settling.guard), left)
 
-    def restore(self, back: Restore, left: Callable[[], float]) -> None:
+    def restore(self, back: Restore, left: Callable[[], float], waits: Waits) -> None:
         """Goes on through an API server that does not answer for a while; every step can be repeated."""
         while True:
-            patiently(back.go, left)
+            patiently(back.go, left, waits)
             if not back.waiting:
                 return
             if left() <= 0:
                 raise HarnessError(f"the way back is not finished: {'; '.join(back.waiting)}")
+            waits("; ".join(back.waiting))
             pause(0.3)
 
     def tombstone(self, journal: Journal, left: Callable[[], float]) -> Mapping[str, Finding]:
@@ -112,7 +115,19 @@ class InProcess:
         return {}
 
 
-def patiently(call: Callable[[], T], left: Callable[[], float]) -> T:
+class Patience:
+    """Says what is waited for, once that has lasted and again when it has become something else."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.tell, self.said, self.since = tell, "", time.monotonic()
+
+    def __call__(self, why: str) -> None:
+        if time.monotonic() - self.since > LASTS_S and why != self.said:
+            self.said = why
+            self.tell(f"waiting for {time.monotonic() - self.since:.0f} s: {why}")
+
+
+def patiently(call: Callable[[], T], left: Callable[[], float], waits: Waits = lambda why: None) -> T:
     """Again, while what it raises may pass: an API server that is away, a Lease that could not be renewed meanwhile."""
     while True:
         try:
@@ -121,6 +136,7 @@ def patiently(call: Callable[[], T], left: Callable[[], float]) -> T:
             passing = isinstance(error, NotRenewed | Conflict) or (isinstance(error, ApiError) and error.passing)
             if not passing or left() <= 0:
                 raise
+            waits(str(error))
         pause(0.3)
 
 
@@ -261,7 +277,7 @@ class Settling:
         elif self.journal.untouched:
             scene.reasons = {**scene.reasons, **UNTOUCHED}
         try:
-            self.executor.restore(Restore(self.journal, scene.stored, self.guard), left)
+            self.executor.restore(Restore(self.journal, scene.stored, self.guard), left, Patience(self._tell))
         finally:
             self._say_suspended()
         proofs = self._prove(scene, proof.RESTORED, left)
@@ -291,7 +307,7 @@ class Settling:
     def _prove(self, scene: Scene, points: Sequence[str], left: Callable[[], float]) -> dict[str, Finding]:
         found = {}
         for point in points:
-            found[point] = proof.eventually(scene, point, left)
+            found[point] = proof.eventually(scene, point, left, Patience(self._tell))
             self._say({point: found[point]})
         return found
 
@@ -309,6 +325,9 @@ class Settling:
     def _say_suspended(self) -> None:
         for event in suspended(self.journal):
             self.emit(event)
+
+    def _tell(self, line: str) -> None:
+        self.emit(Told(line=line))
 
     def _old_scene(self) -> Scene:
         return Scene.of_old(self.journal, owed(self.journal), self.probe, self.guard)

@@ -22,7 +22,7 @@ from hotfire.journal.store import fetch, owed
 from hotfire.kube.client import ApiError, Cluster, NotFound, Ref
 from hotfire.kube.wait import interrupt, pause
 from hotfire.rollout.restore import Restore
-from hotfire.rollout.settle import InProcess, finish
+from hotfire.rollout.settle import InProcess, Patience, finish
 from hotfire.rollout.waiting import as_before, undeployed
 from hotfire.words import State
 
@@ -137,7 +137,8 @@ class Watchdog:
             journal.move(State.RESTORING, by=self.name, why=why, **undeployed(journal))
             self.tell(f"RESTORING ({journal.body.n}): {why}")
         back = Restore(journal, owed(journal), self.own.guard)
-        InProcess().restore(back, partial(_left, time.monotonic() + max(20.0, BACKS * journal.body.within_s)))
+        left = partial(_left, time.monotonic() + max(20.0, BACKS * journal.body.within_s))
+        InProcess().restore(back, left, Patience(self.tell))
         journal.write(done=journal.body.n)
         self.tell("everything is written back")
 

@@ -48,8 +48,7 @@ def edge(embedded: Any, cluster: Cluster, place: Any) -> Iterator[tuple[str, dic
     }
     serves = {"workload": "deployment/tiny", "service": "tiny", "runtime": "tiny", "model": "m", "counted_by": counted}
     yield address, {"candidate": {"manifests": "manifests/", "serves": [serves]}, "reach": {"via": "ingress"}}
-    cluster.delete(Ref("v1", "Pod", name, "gateway"))
-    cluster.delete(Ref("v1", "Namespace", "", name))
+    place.kubectl("delete", "namespace", name, "--timeout=60s")
 
 
 def test_requests_go_by_the_ingress_and_users_are_counted_at_the_gateway(place: Any, armed: Any, new: Any, edge: Any) -> None:

@@ -206,9 +206,10 @@ def test_sigkill_of_an_armed_run_takes_its_own_namespace_away_without_any_comman
     process.send_signal(signal.SIGKILL)
     process.wait(10)
     deadline = time.monotonic() + 60
-    while not home(cluster, place, gone).ended:
+    while not home(cluster, place, gone).body.last_verdict:
         assert time.monotonic() < deadline, (home(cluster, place, gone).body, watched(cluster, place))
         pause(0.3)
+    ended = home(cluster, place, gone)
+    assert (ended.ended, ended.body.last_verdict) == (True, "INCONCLUSIVE")
     assert cluster.find(Ref("v1", "Namespace", "", gone)) is None
-    assert home(cluster, place, gone).body.last_verdict == "INCONCLUSIVE"
     old(place, before)

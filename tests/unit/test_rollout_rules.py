@@ -10,6 +10,7 @@ from hotfire.rollout.deploy import carry_over, foreign_annotations
 from hotfire.rollout.may_differ import comparable, differences, owners
 from hotfire.rollout.owner import last_writer, owner_of
 from hotfire.rollout.rights import CLOSURE, rights, watchdog_rights
+from hotfire.rollout.settle import Patience
 from hotfire.rollout.sync import deployer, syncs, under_way
 from hotfire.scenario.model import Located, Scenario
 from hotfire.words import State
@@ -206,3 +207,14 @@ def test_the_whole_closure_may_be_seen_and_put_back_and_no_claim_is_ever_written
         kinds = {resource for _, resource in CLOSURE.values()} - {"persistentvolumeclaims"}
         assert all({"get", "list", "create", "update"} <= verbs[kind] for kind in kinds)
         assert verbs["persistentvolumeclaims"] == {"get", "list"} and len(granted) == len(set(map(str, granted)))
+
+
+def test_a_wait_is_said_once_it_lasts_and_again_when_it_has_become_another() -> None:
+    said: list[str] = []
+    patience = Patience(said.append)
+    patience("landed: 1 of 2")
+    assert said == []
+    patience.since -= 20
+    for why in ("landed: 1 of 2", "landed: 1 of 2", "traffic: none"):
+        patience(why)
+    assert said == ["waiting for 20 s: landed: 1 of 2", "waiting for 20 s: traffic: none"]
