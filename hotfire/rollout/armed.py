@@ -9,9 +9,10 @@ from hotfire.journal.journal import Journal
 from hotfire.journal.lease import NotRenewed, Sight
 from hotfire.kube.client import ApiError
 from hotfire.kube.wait import pause
+from hotfire.rollout.patience import Passing, Waits, patiently
 from hotfire.rollout.proof import Finding
 from hotfire.rollout.restore import Restore
-from hotfire.rollout.settle import InProcess, Settling, Waits, patiently, written
+from hotfire.rollout.settle import InProcess, Settling, written
 from hotfire.rollout.watchdog import lease_ref
 from hotfire.words import State
 
@@ -45,6 +46,7 @@ class ByWatchdog:
         """Watch until the watchdog has written everything. It died, nobody follows: take over."""
         journal = back.journal
         sight = Sight(journal.cluster, [lease_ref(journal.ref.namespace, journal.ref.name)], journal.body.lease_s)
+        passing = Passing()
         while journal.state is State.RESTORING and journal.body.by != self.me:
             if journal.body.done == journal.body.n:
                 return
@@ -56,7 +58,7 @@ class ByWatchdog:
                 dead = sight.look()
                 journal.reread()
             except ApiError as error:
-                if not error.passing:
+                if not passing(error):
                     raise
                 continue
             if dead and journal.state is State.RESTORING and journal.body.done != journal.body.n:

@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from hotfire.errors import HarnessError, LeaseLost, Refused
 from hotfire.journal.journal import Journal
-from hotfire.journal.lease import NotRenewed
 from hotfire.journal.store import Stored, drop, owed
-from hotfire.kube.client import ApiError, Conflict, Object, Ref
+from hotfire.kube.client import Object, Ref
 from hotfire.kube.wait import pause, shielded
 from hotfire.record.events import Back, Changed, Event, Proved, Suspended, Told
 from hotfire.record.events import Restored as RestoredEvent
@@ -24,6 +23,7 @@ from hotfire.rollout.ask import through_api_server
 from hotfire.rollout.availability import Availability
 from hotfire.rollout.committed import digests, moved
 from hotfire.rollout.fence import fence
+from hotfire.rollout.patience import Patience, Waits, patiently
 from hotfire.rollout.proof import Finding, Scene
 from hotfire.rollout.release import release
 from hotfire.rollout.restore import Restore
@@ -33,11 +33,8 @@ from hotfire.words import Decision, Mode, Proof, State, Verdict
 
 Emit = Callable[[Event], object]
 Probe = Callable[[], str]
-Waits = Callable[[str], None]
-T = TypeVar("T")
 PATIENCE = 2.0  # x rollback.within: beyond the declared time it is late, which its own point says, but still worth finishing
 LEAST_S = 20.0
-LASTS_S = 10.0  # what is waited for longer is said
 LONGEST = 200  # characters of a point's evidence in the journal
 UNKNOWN = "what its checks came to is in its record alone: `hotfire settle RUN` closes it"
 UNTOUCHED = dict.fromkeys(
@@ -113,31 +110,6 @@ class InProcess:
     def tombstone(self, journal: Journal, left: Callable[[], float]) -> Mapping[str, Finding]:
         """Nobody else is there."""
         return {}
-
-
-class Patience:
-    """Says what is waited for, once that has lasted and again when it has become something else."""
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self.tell, self.said, self.since = tell, "", time.monotonic()
-
-    def __call__(self, why: str) -> None:
-        if time.monotonic() - self.since > LASTS_S and why != self.said:
-            self.said = why
-            self.tell(f"waiting for {time.monotonic() - self.since:.0f} s: {why}")
-
-
-def patiently(call: Callable[[], T], left: Callable[[], float], waits: Waits = lambda why: None) -> T:
-    """Again, while what it raises may pass: an API server that is away, a Lease that could not be renewed meanwhile."""
-    while True:
-        try:
-            return call()
-        except (ApiError, NotRenewed) as error:
-            passing = isinstance(error, NotRenewed | Conflict) or (isinstance(error, ApiError) and error.passing)
-            if not passing or left() <= 0:
-                raise
-            waits(str(error))
-        pause(0.3)
 
 
 @dataclass

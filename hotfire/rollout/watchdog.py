@@ -21,8 +21,9 @@ from hotfire.journal.lease import API, Lease, NotRenewed, Sight, leases_of
 from hotfire.journal.store import fetch, owed
 from hotfire.kube.client import ApiError, Cluster, NotFound, Ref
 from hotfire.kube.wait import interrupt, pause
+from hotfire.rollout.patience import Patience
 from hotfire.rollout.restore import Restore
-from hotfire.rollout.settle import InProcess, Patience, finish
+from hotfire.rollout.settle import InProcess, finish
 from hotfire.rollout.waiting import as_before, undeployed
 from hotfire.words import State
 

@@ -9,9 +9,10 @@ from hotfire.journal.entries import DeleteAdded
 from hotfire.journal.journal import Body, Journal
 from hotfire.journal.lease import Lease, holder_of
 from hotfire.journal.store import Stored, keep
-from hotfire.kube.client import Object, Ref
+from hotfire.kube.client import Cluster, Forbidden, Object, Ref
 from hotfire.kube.wait import check_interrupt, forget_interrupt, interrupt
 from hotfire.record.events import Changed, Proved, Restored
+from hotfire.rollout import patience
 from hotfire.rollout.probes import RUN_LABEL
 from hotfire.rollout.rollout import Rollout
 from hotfire.rollout.settle import Settling
@@ -19,6 +20,7 @@ from hotfire.rollout.status import describe
 from hotfire.rollout.takeover import abort, known
 from hotfire.scenario.loader import load
 from hotfire.words import Decision, Mode, Proof, State, Verdict
+from tests.control_plane import let
 
 LLAMA = "deployment/llama"
 SCENARIO = """
@@ -126,6 +128,24 @@ def test_the_way_back_outlasts_an_api_server_that_is_away(control_plane, settlin
         timer.join()
         settling.journal.cluster.timeout = 10
     assert ending.unproven == [] and batch(settling) == "8"
+
+
+def test_a_right_that_is_refused_for_a_moment_stops_nothing(control_plane, cluster, namespace, monkeypatch) -> None:
+    """As an API server refuses that has not read its roles yet."""
+    monkeypatch.setattr(patience, "RIGHTS_S", 1.5)
+    reader = Cluster.connect(str(control_plane.kubeconfig("reader")))
+    cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": namespace}})
+    asked = []
+
+    def call() -> object:
+        asked.append(1)
+        if len(asked) == 2:
+            let(cluster, namespace, {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]})
+        return reader.get(Ref("v1", "ConfigMap", namespace, "a"))
+
+    assert patience.patiently(call, lambda: 60) is not None and len(asked) >= 2
+    with pytest.raises(Forbidden):
+        patience.patiently(lambda: reader.get(Ref("v1", "Secret", namespace, "a")), lambda: 60)
 
 
 def test_an_unproven_end_is_unsafe_and_keeps_the_next_run_out(settling):

@@ -9,8 +9,8 @@ from hotfire.journal.journal import NEXT
 from hotfire.rollout.deploy import carry_over, foreign_annotations
 from hotfire.rollout.may_differ import comparable, differences, owners
 from hotfire.rollout.owner import last_writer, owner_of
+from hotfire.rollout.patience import Patience
 from hotfire.rollout.rights import CLOSURE, rights, watchdog_rights
-from hotfire.rollout.settle import Patience
 from hotfire.rollout.sync import deployer, syncs, under_way
 from hotfire.scenario.model import Located, Scenario
 from hotfire.words import State
