@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from hotfire.kube.client import Cluster, Ref
-from hotfire.kube.wait import pause
 from hotfire.stand.images import pull_secret
 from tests import gateway
 from tests.neighbour import neighbour
@@ -69,9 +68,7 @@ def test_what_the_gateway_alone_counts_as_failed_is_rolled_back(place: Any, arme
     process = runs.started(place, command, "load: ")
     with guard.users(place, workers=4, every=0.06, at=address) as answered:
         process.wait(90)
-        served = answered()
-        while answered() < served + 10:  # by what was there before
-            pause(0.1)
+        guard.ten_more(answered)
     ended = place.ended(process.returncode, (place.folder / "output.txt").read_text())
     failed = [one["check"] for one in ended.verdict["checks"] if one["outcome"] == "FAIL"]
     assert (ended.code, failed) == (20, ["rollout.users[tiny]"]), ended.output

@@ -51,6 +51,13 @@ def users(place: Any, workers: int = 1, every: float = 0.1, at: str = "") -> Ite
             thread.join()
 
 
+def ten_more(answered: Callable[[], int]) -> None:
+    """By what serves now."""
+    before = answered()
+    while answered() < before + 10:
+        pause(0.1)
+
+
 def run(place: Any, command: list[str]) -> Any:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     return place.ended(done.returncode, done.stdout + done.stderr)
@@ -71,9 +78,7 @@ def test_what_only_users_run_into_ends_the_run_and_is_rolled_back(place: Any, ar
     process = runs.started(place, command, "load: ")
     with users(place, workers=4, every=0.06) as answered:
         process.wait(90)
-        served = answered()
-        while answered() < served + 10:  # by what was there before
-            pause(0.1)
+        ten_more(answered)
     ended = place.ended(process.returncode, (place.folder / "output.txt").read_text())
     failed = [one["check"] for one in ended.verdict["checks"] if one["outcome"] == "FAIL"]
     assert (ended.code, failed, ended.check("rollout.users[tiny]")["blame"]) == (20, ["rollout.users[tiny]"], "candidate"), (
