@@ -88,6 +88,21 @@ def aiperf_said(folder: Path) -> Said:
     return Said((first["p50"], first["p99"]), found["inter_chunk_latency"]["p99"])
 
 
+def guidellm(url: str, streams: int, folder: Path) -> list[str]:
+    words = tokenizer(folder)
+    return ["-m", "guidellm", "run", "--backend", f"kind=openai_http,target={url},model=m,http2=false",
+            "--profile", f"kind=concurrent,streams={streams}", "--constraint", f"kind=max_requests,count={3 * streams}",
+            "--data", "kind=synthetic_text,prompt_tokens=8,output_tokens=150",
+            "--tokenizer", f"kind=huggingface_auto,model={words}",
+            "--output", f"kind=json,path={folder / 'guidellm.json'}", "--disable-console"]  # fmt: skip
+
+
+def guidellm_said(folder: Path) -> Said:
+    found = json.loads((folder / "guidellm.json").read_text())["benchmarks"][0]["metrics"]
+    first, gap = (found[key]["successful"] for key in ("time_to_first_token_ms", "inter_token_latency_ms"))
+    return Said((first["median"], first["percentiles"]["p99"]), gap["percentiles"]["p99"])
+
+
 def tokenizer(folder: Path) -> Path:
     """A tokenizer of a thousand words, for the tools will not start without one: bench/words of a model cache in `folder`."""
     model = folder / "hub" / "models--bench--words"
@@ -111,7 +126,8 @@ TOOLS = (
          (3, 12), 0.8, inference_perf, inference_perf_said),
     Tool("aiperf", "0.13.0", {20: (4.4, 8.6), 100: (46, 85), 300: (73, 503)}, (162, 20.2), "",
          (3, 11), 1.2, aiperf, aiperf_said),
-    Tool("guidellm", "0.8.1", {20: (12.9, 28), 100: (31, 58), 300: (179, 250)}, (21.1, 20.4), "gap: a mean per request"),
+    Tool("guidellm", "0.8.1", {20: (12.9, 28), 100: (31, 58), 300: (179, 250)}, (21.1, 20.4), "gap: a mean per request",
+         (3, 11), 6.0, guidellm, guidellm_said),
 )  # fmt: skip
 
 
