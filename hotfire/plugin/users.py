@@ -1,12 +1,11 @@
 """Users' own requests, as the candidate's pods or the gateway before them count them, from the moment it serves until the
 commit point.
 
-A thread of its own reads each Ready pod's counters through the API server, once a second. What a gateway counts while pods of
-the baseline are still there is nobody's. They hold hotfire's requests, too,
+A thread of its own reads each Ready pod's counters through the API server, once a second. They hold hotfire's requests, too,
 and those are left in: they are the same candidate's, sound ones only thin out what users see, and what it asks wrongly on
-purpose gets a 4xx, which nobody counts as failed. So the guard may be later for them, never wrong. What is counted while a
-declared fault is under way is set aside. Only as evidence hotfire's requests are taken off: without one of users there is no
-PASS.
+purpose gets a 4xx, which nobody counts as failed. So the guard may be later for them, never wrong. Set aside is what is counted
+while a declared fault is under way, and what a gateway counts while a pod of the baseline is left. Only as evidence hotfire's
+requests are taken off: without one of users there is no PASS.
 """
 
 import threading
@@ -128,14 +127,8 @@ class Guarded:
         return Findings([rule], self.why, blame, list(self.intervals[self.burnt or 0]), self.parts)
 
     def event(self) -> Counted:
-        return Counted(
-            check=self.key,
-            by=self.meter.who,
-            parts=tuple(self.parts),
-            intervals=tuple(self.intervals),
-            ours=self.ours,
-            burnt=self.burnt,
-        )
+        told = {"parts": tuple(self.parts), "intervals": tuple(self.intervals), "burnt": self.burnt}
+        return Counted(check=self.key, by=self.meter.who, ours=self.ours, **told)
 
     @property
     def ours(self) -> int:
