@@ -216,7 +216,8 @@ class Load(Model):
     answer_tokens: Spread | None = Field(None, description="instead of max_tokens: drawn for each request")
     timeout: Duration = Field("60s", validate_default=True, description="a request unanswered for this long has failed")
     live_cap: Cap = Field(
-        Cap.parse("10%"),
+        "10%",
+        validate_default=True,
         description="promote with users: at most this share of the requests that the baseline serves, or a rate such as 2/s",
     )
     slots: StrictInt | None = Field(None, ge=1, description="cap of requests in flight; 1.2 x peak rate x timeout when absent")

@@ -10,6 +10,7 @@ from hotfire.scenario.model import Scenario
 SCHEMA = Path(__file__).with_name("schema.json")
 README = Path(__file__).parents[2] / "scenarios" / "README.md"
 
+WRITTEN = {"spaced": "arrivals", "lognormal": "lengths", "/(?:s|m)": "share or rate"}  # in a pattern -> its kind
 HEAD = """# Scenarios
 
 One folder each: `scenario.yaml`, `manifests/` and what they name. `hotfire lint SCENARIO` names whatever is wrong as
@@ -104,7 +105,7 @@ def _kind(field: dict[str, Any]) -> str:
         return f"mapping of {_kind(values)}" if isinstance(values, dict) else "mapping"
     pattern = str(field.get("pattern", ""))
     if "examples" in field:
-        return "arrivals" if "spaced" in pattern else "limit"
+        return next((kind for sign, kind in WRITTEN.items() if sign in pattern), "limit")
     if "none" in pattern:
         return "share or `none`"
     if pattern.startswith("^(?=") or "%" in pattern:
