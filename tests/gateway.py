@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hotfire.stand import images
-from hotfire.stand.embedded import oci, plan, processes
+from hotfire.stand.embedded import oci, plan
 from hotfire.stand.embedded.build import locked
 from hotfire.stand.embedded.lifecycle import Registry
 
@@ -46,9 +46,7 @@ def push(registry: Registry) -> str:
 def _build(layout: Path) -> None:
     with tempfile.TemporaryDirectory(dir=layout.parent, prefix=".haproxy-") as scratch:
         root, fresh = Path(scratch) / "root", Path(scratch) / "out"
-        argv = ["mmdebstrap", "--quiet", "--variant=extract", "--mode=root", "--format=directory", "--include=haproxy"]
-        argv += [f"--aptopt={file}" for file in images.apt_options()]
-        processes.command(*argv, images.SUITE, str(root), *images.sources(), within=600)
+        images.unpack(root, ["haproxy"])
         for name in ("usr/share", "var/cache", "var/lib", "dev"):
             shutil.rmtree(root / name)
         fresh.mkdir(mode=0o755)

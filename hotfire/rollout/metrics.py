@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from hotfire.kube.client import Cluster, Object, Ref
 from hotfire.kube.pods import ready_since
@@ -32,7 +33,7 @@ class Meter:
     namespace: str
     serves: Serves
 
-    @property
+    @cached_property
     def counts(self) -> Counts | None:
         return counts_of(self.serves)
 
@@ -60,13 +61,12 @@ class Meter:
     def rates(self, seconds: float) -> Mapping[str, float | None]:
         """Requests per second by each of the pods, over so long; None for one that does not tell. Raises as `pods` does."""
         pods, _ = self.pods()
-        began, first = time.monotonic(), {pod["metadata"]["name"]: self._served(pod) for pod in pods}
+        began, first = time.monotonic(), [self._served(pod) for pod in pods]
         pause(seconds)
         rates: dict[str, float | None] = {}
-        for pod in pods:
-            before, after = first[pod["metadata"]["name"]], self._served(pod)
-            told = None if before is None or after is None else max(after - before, 0.0)
-            rates[pod["metadata"]["name"]] = None if told is None else told / (time.monotonic() - began)
+        for pod, before in zip(pods, first, strict=True):
+            after, took = self._served(pod), time.monotonic() - began
+            rates[pod["metadata"]["name"]] = None if before is None or after is None else max(after - before, 0.0) / took
         return rates
 
     def _served(self, pod: Object) -> float | None:

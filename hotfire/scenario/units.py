@@ -142,13 +142,10 @@ _RATE = rf"{_N}/(?:s|m)"
 
 
 @dataclass(frozen=True)
-class Cap(_Written):
+class Cap(Limit):
     """How much of what users are served with may be the run's: `10%` of the requests there are, or `2/s`. value: 0..1 when
     is_share, else per second."""
 
-    text: str
-    value: float
-    is_share: bool
     PATTERN = rf"{_SHARE}|{_RATE}"
     EXAMPLE = "'10%' or '2/s'"
 

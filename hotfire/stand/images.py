@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +141,7 @@ def _root(root: Path) -> Path:
     recipe = RECIPES / "base"
     if os.geteuid() != 0:
         raise BadInput("building images needs root")
-    packages = ",".join((recipe / "packages.txt").read_text().split())
-    argv = ["mmdebstrap", "--quiet", "--variant=extract", "--mode=root", "--format=directory", f"--include={packages}"]
-    processes.command(*argv, *(f"--aptopt={file}" for file in apt_options()), SUITE, str(root), *sources(), within=900)
+    unpack(root, (recipe / "packages.txt").read_text().split())
     for pattern in (recipe / "excludes.txt").read_text().split():
         for path in sorted(root.glob(pattern)):
             path.unlink() if path.is_symlink() or not path.is_dir() else shutil.rmtree(path)
@@ -155,7 +153,20 @@ def _root(root: Path) -> Path:
     return root
 
 
-def sources() -> Iterator[str]:
+def unpack(root: Path, packages: Iterable[str]) -> None:
+    """Debian's packages and what they need, as the suite has them, into a folder that is not there yet."""
+    argv = [
+        "mmdebstrap",
+        "--quiet",
+        "--variant=extract",
+        "--mode=root",
+        "--format=directory",
+        f"--include={','.join(packages)}",
+    ]
+    processes.command(*argv, *(f"--aptopt={file}" for file in _apt_options()), SUITE, str(root), *_sources(), within=900)
+
+
+def _sources() -> Iterator[str]:
     """The machine's own apt sources that have the suite; without any, mmdebstrap knows where Debian is."""
     for file in (APT / "sources.list", *sorted((APT / "sources.list.d").glob("*"))):
         if file.suffix in (".list", ".sources") and file.is_file():
@@ -164,7 +175,7 @@ def sources() -> Iterator[str]:
                 yield str(file)
 
 
-def apt_options() -> Iterator[str]:
+def _apt_options() -> Iterator[str]:
     """How the machine's apt fetches (a proxy, for one), which mmdebstrap does not look at."""
     for file in sorted((APT / "apt.conf.d").glob("*")):
         if file.is_file() and "acquire::" in file.read_text().lower():

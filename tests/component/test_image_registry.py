@@ -6,7 +6,6 @@ The registry is the real one, told to trust a token service; that one is a threa
 import base64
 import json
 import os
-import socket
 import ssl
 import subprocess
 import sys
@@ -30,14 +29,9 @@ from hotfire.stand.embedded import build
 from hotfire.stand.embedded.patience import until
 from hotfire.stand.embedded.pki import Authority, Pair
 from hotfire.stand.registries import AUTH
+from tests.control_plane import free_port
 
 ACCOUNT = "robot:pass-word-never-shown"
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def coded(content: bytes) -> str:

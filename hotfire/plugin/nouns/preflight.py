@@ -81,9 +81,8 @@ class Preflight:
     def over_the_live_cap(self) -> Findings:
         """Where users are served, a load that would be more than its share of what they ask; how long a smaller one takes."""
         scenario, serves = self.located.scenario, self.located.scenario.serving(None)
-        load, ref = scenario.load, Ref("apps/v1", serves.kind, self.namespace, serves.name)
-        self._workloads()
-        if load is None or self.cluster.find(ref) is None:
+        load, there = scenario.load, dict(zip(scenario.candidate.serves, self._workloads(), strict=True))
+        if load is None or there[serves] is None:
             return Findings()  # nobody is served by what is not there
         meter = Meter(self.cluster, self.namespace, serves)
         rates = meter.rates(COUNTED_S)
