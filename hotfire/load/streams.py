@@ -16,11 +16,7 @@ STRING = re.compile(rb'(?:[^"\\]|\\.)*')  # the inside of a JSON string
 MOST_HEAD, MOST_EVENT, MOST_NOTE = 65536, 8 << 20, 200
 
 
-def _hex(text: bytes) -> int:
-    try:
-        return int(text, 16)
-    except ValueError:
-        return -1
+SIZES = {b"%x" % size: size for size in range(4096)}  # of a chunk, as most servers write them
 
 
 class BadAnswer(Exception):
@@ -57,11 +53,12 @@ class Answer:
     def feed(self, data: bytes, at: int) -> None:
         """What one read gave. Raises BadAnswer."""
         if self._aligned:  # the usual read: one chunk, one event, a token as the last one was
+            prefix, suffix = self._prefix, self._suffix
             cut = data.find(b"\r\n", 0, 8)
-            start, stop = cut + 2 + len(self._prefix), len(data) - len(self._suffix)
-            if data.startswith(self._prefix, cut + 2) and data.endswith(self._suffix) and start < stop and cut > 0:
+            start, stop = cut + 2 + len(prefix), len(data) - len(suffix)
+            if start < stop and SIZES.get(data[:cut]) == len(data) - cut - 4:
                 text = data[start:stop]
-                if b'"' not in text and b"\n" not in text and _hex(data[:cut]) == len(data) - cut - 4:
+                if data.startswith(prefix, cut + 2) and data.endswith(suffix) and b'"' not in text and b"\n" not in text:
                     gap = at - self.last_token
                     self.tokens += 1
                     self.last_token = at
