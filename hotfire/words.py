@@ -2,6 +2,9 @@
 
 from enum import StrEnum
 
+IN_PROCESS = "in-process"  # the way back of a run without a watchdog
+SIMULATED_NODES = ("hotfire.dev/accelerators", "simulated")  # label of nodes whose accelerators are none
+
 
 class Outcome(StrEnum):
     """What one check came to."""

@@ -33,7 +33,7 @@ from hotfire.record.events import (
 )
 from hotfire.record.reader import Broken, read_as_far
 from hotfire.report.rows import Row, rows
-from hotfire.words import Gate, Outcome, State, Verdict
+from hotfire.words import IN_PROCESS, Gate, Outcome, State, Verdict
 
 E = TypeVar("E", bound=Event)
 RECORD = "record.jsonl"
@@ -125,11 +125,11 @@ class Story:
 
     @property
     def way_back(self) -> str:
-        """Who would restore, and whether it was proven to stand ready before the change."""
+        """Whether who would restore was proven to stand ready before the change, and who: the first word is never cut off."""
         who = self.opened.way_back if self.opened else "unknown"
         if self.owner:
             return who
-        return f"{who}, {'armed' if self.last(Armed) else 'not armed'}"
+        return f"armed: {who}" if self.last(Armed) else "in-process, not armed" if who == IN_PROCESS else f"not armed: {who}"
 
     @property
     def owner(self) -> str:

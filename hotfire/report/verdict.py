@@ -18,6 +18,7 @@ def verdict_json(story: Story) -> dict[str, Any]:
         "exit_code": story.verdict.exit_code,
         "because": list(story.because),
         **opened,
+        "way_back": story.way_back,
         "began": story.began,
         "ended": story.ended,
         "seconds": story.seconds,

@@ -37,7 +37,7 @@ from hotfire.rollout.waiting import hand_over, take_back
 from hotfire.scenario.images import containers
 from hotfire.scenario.lint import most_s
 from hotfire.scenario.model import Located, Scenario
-from hotfire.words import Blame, Decision, Mode, Reason, State, Verdict
+from hotfire.words import IN_PROCESS, Blame, Decision, Mode, Reason, State, Verdict
 
 
 class Rollout:
@@ -172,7 +172,7 @@ class Rollout:
             return f"the owner's ({theirs})"
         image = self.located.scenario.stand.image
         name = watchdog.job_name(self.journal.body.run)
-        return f"watchdog {name}, image {image.rpartition('@')[2]}" if image else "in-process"
+        return f"watchdog {name}, image {image.rpartition('@')[2]}" if image else IN_PROCESS
 
     def hand_over(self, why: str) -> None:
         """One write: the watchdog restores from now on, whatever becomes of this process. Nothing for an unarmed run."""

@@ -77,7 +77,7 @@ def test_armed_the_watchdog_restores_and_the_run_proves(place, armed, new, clust
     before = place.serving()
     ended = place.ended(*called(place, armed(runs.service(), new("--ttft", "1200ms"))))
     assert ended.code == 20, ended.output
-    assert ", armed</dd>" in (ended.folder / "certificate.html").read_text()
+    assert ">armed: watchdog " in (ended.folder / "certificate.html").read_text()
     assert journal(cluster, place).ended and "watchdog/hotfire-watchdog-" in (ended.folder / "record.jsonl").read_text()
     old(place, before)
     assert cluster.list("batch/v1", "Job", place.name) == [] and place.lease() == ""
@@ -176,7 +176,7 @@ def test_a_watchdog_that_cannot_run_keeps_the_candidate_out(place, armed, new, c
     process.wait(60)
     ended = place.ended(process.returncode, (place.folder / "output.txt").read_text())
     assert ended.code == 21 and "the way back is not armed" in ended.output, ended.output
-    assert ", not armed</dd>" in (ended.folder / "certificate.html").read_text()
+    assert ">not armed: watchdog " in (ended.folder / "certificate.html").read_text()
     assert json.loads(place.kubectl("get", "deployment", "tiny", "-o", "json"))["metadata"]["generation"] == before
     assert cluster.list("batch/v1", "Job", place.name) == []
 

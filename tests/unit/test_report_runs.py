@@ -376,7 +376,7 @@ def test_the_certificate_holds_all_rows_and_the_plain_facts(made: dict[str, Path
     page = (made[name] / "certificate.html").read_text()
     assert all(row in page for row in ROWS) and len(ROWS) == 19
     for fact in (
-        "simulated",
+        '<dt>accelerators</dt><dd class="strong" title="simulated">simulated</dd>',
         "in-process, not armed",
         "certified by",
         '<dt>users</dt><dd class="strong" title="none">none</dd>',
@@ -402,7 +402,8 @@ def test_the_certificate_says_armed_only_of_a_watchdog_that_was_proven_alive(tmp
             yield from rest
 
     Watched(tmp_path).write()
-    assert ">watchdog w-1, image sha256:1, armed</dd>" in (tmp_path / "certificate.html").read_text()
+    assert ">armed: watchdog w-1, image sha256:1</dd>" in (tmp_path / "certificate.html").read_text()
+    assert said(tmp_path)["way_back"] == "armed: watchdog w-1, image sha256:1"
 
 
 def test_a_way_back_that_is_the_owners_is_called_so_and_not_restored(tmp_path: Path) -> None:
