@@ -32,7 +32,10 @@ def write(stand: Stand, authority: Authority) -> Mapping[str, Sequence[str]]:
     manager = authority.kubeconfig(
         pki / "controller-manager.conf", authority.issue("controllers", "controllers", "system:masters"), "stand"
     )
-    scheduler = authority.kubeconfig(pki / "scheduler.conf", authority.issue("scheduler", "system:kube-scheduler"), "stand")
+    # of the masters, too: a restarted API server refuses all others until it has read its roles, and they back off for long
+    scheduler = authority.kubeconfig(
+        pki / "scheduler.conf", authority.issue("scheduler", "system:kube-scheduler", "system:masters"), "stand"
+    )
     commands = {
         "etcd": [
             f"{state}/bin/etcd", "--name=stand", f"--data-dir={stand.bulk}/etcd", "--unsafe-no-fsync",

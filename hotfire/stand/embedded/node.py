@@ -165,6 +165,7 @@ def _kubelet(stand: Stand, node: Node, authority: Authority) -> Mapping[str, obj
         "nodeStatusUpdateFrequency": "2s",
         "nodeStatusReportFrequency": "10s",
         "nodeLeaseDurationSeconds": 8,  # renewed each quarter of it
+        "configMapAndSecretChangeDetectionStrategy": "Get",  # a watch refused by a restarted API server waits up to 30 s
         "serializeImagePulls": False,
         "registryPullQPS": 0,
         "eventRecordQPS": 0,
