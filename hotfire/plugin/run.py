@@ -39,6 +39,7 @@ from hotfire.record.writer import Recorder
 from hotfire.report import live, write_all
 from hotfire.rollout import reach
 from hotfire.rollout.ask import through_api_server
+from hotfire.rollout.prerequisites import unmet
 from hotfire.rollout.rights import missing, rights
 from hotfire.rollout.rollout import Rollout, home_of, watchdog_refused
 from hotfire.rollout.settle import Ending as Settlement
@@ -399,6 +400,8 @@ def reached(located: Located, kubeconfig: str | None, context: str | None) -> tu
     user = resolve(kubeconfig or _beside(located, stand.kubeconfig), context or stand.context, stand.namespace,
                    create=stand.create)  # fmt: skip
     _permitted(user, located)
+    if lines := unmet(user.cluster, located):
+        raise BadInput(*lines)
     reach.check(user.cluster, located, stand.namespace)
     learn(user.cluster, located, redactor)
     return user, redactor

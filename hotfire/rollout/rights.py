@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from hotfire.kube.client import Cluster
+from hotfire.kube.client import Cluster, Ref
 from hotfire.rollout.closure import CLAIM
 from hotfire.rollout.sync import KINDS
 from hotfire.scenario.model import Located
@@ -154,6 +154,22 @@ def owner_rights(located: Located) -> list[Right]:
         for api_version, resource in KINDS.values()
         for verb in verbs
     ]
+
+
+def prerequisite_rights(located: Located) -> list[Right]:
+    """To read what is under prerequisites/. The resource of a kind is guessed as Kubernetes itself does where it has not asked
+    (apimachinery, meta.UnsafeGuessKindToResource): printed by `hotfire rbac`, never asked for before a run."""
+    inside, found = located.scenario.stand.namespace, list[Right]()
+    for ref in (Ref.of(obj) for obj in located.prerequisites):
+        group, away = ref.api_version.rpartition("/")[0], "" if ref.namespace == inside else ref.namespace
+        found.append(
+            Right("get", _plural(ref.kind.lower()), group, namespaced=bool(ref.namespace), namespace=away, why="prerequisites/")
+        )
+    return found
+
+
+def _plural(kind: str) -> str:
+    return f"{kind}es" if kind.endswith("s") else f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
 
 
 def missing(cluster: Cluster, namespace: str, wanted: list[Right]) -> list[Right]:

@@ -369,7 +369,7 @@ def _datafiles(located: Located) -> list[str]:
 
 def _replicas(located: Located) -> Iterator[str]:
     served = {(serves.kind, serves.name) for serves in located.scenario.candidate.serves}
-    for item, source in zip(located.objects, located.sources, strict=True):
+    for item, source in zip(located.objects, located.sources, strict=False):
         data: Any = item
         if (data["kind"], data["metadata"]["name"]) in served and data["spec"].get("replicas") == 0:
             name = f"{data['kind']} {data['metadata']['name']}"

@@ -59,7 +59,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Found:
-    """The objects in the order of files and documents; sources: `file:line:column` of each."""
+    """The objects in the order of files and documents; sources: `file:line:column` of each, then of each prerequisite."""
 
     objects: tuple[dict[str, Any], ...]
     prerequisites: tuple[dict[str, Any], ...]
@@ -98,7 +98,7 @@ def read_manifests(scenario: Scenario, folder: Path, declared_at: str, path: Pat
     return Found(
         tuple(item.data for item in reading.plain),
         tuple(item.data for item in reading.prerequisites),
-        tuple(item.where() for item in reading.plain),
+        tuple(item.where() for item in (*reading.plain, *reading.prerequisites)),
     )
 
 

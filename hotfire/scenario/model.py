@@ -484,7 +484,7 @@ class Located(Model):
     digest: str = Field(description="sha256 of the scenario file's bytes")
     prerequisites: tuple[dict[str, object], ...] = Field((), description="compared with the cluster, never written")
     checks: tuple[Path, ...] = Field((), description="the files of the scenario's own checks, in running order")
-    sources: tuple[str, ...] = Field((), description="file:line:column of each of objects, in the same order")
+    sources: tuple[str, ...] = Field((), description="file:line:column of each of objects, then of prerequisites")
     marks: dict[Loc, Mark] = Field(default_factory=dict, repr=False, description="where each key of the file stands")
 
     @property

@@ -12,7 +12,7 @@ from hotfire.journal.entries import DeleteAdded
 from hotfire.journal.journal import Body, Journal
 from hotfire.journal.lease import Lease, holder_of
 from hotfire.kube.client import Cluster, Object, Ref
-from hotfire.words import Mode
+from hotfire.words import SIMULATED_NODES, Mode
 from tests.control_plane import ControlPlane, free_port, let
 from tests.planted_run import ROOT, ROW, WORKLOAD, Ended, Ground, planted_suite
 
@@ -279,3 +279,54 @@ def test_the_same_candidate_again_is_a_run_of_its_own(ground: Ground) -> None:
 def test_a_promote_to_live_users_without_a_watchdog_is_refused(ground: Ground) -> None:
     ground.plant(planted_suite(), {"mode": "promote", "certified": "none"})
     refused(ground, ground.run(), "promote where users are served needs the watchdog")
+
+
+# -- what the cluster must hold already -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def simulating(ground: Ground) -> Iterator[None]:
+    """A node as the embedded stand has them, without a kubelet."""
+    key, value = SIMULATED_NODES
+    meta = {"name": f"sim-{ground.namespace}", "labels": {key: value}}
+    node = ground.cluster.create({"apiVersion": "v1", "kind": "Node", "metadata": meta})
+    yield
+    ground.cluster.delete(Ref.of(node), uid=node["metadata"]["uid"])
+
+
+def test_simulated_nodes_earn_no_certificate_for_real_accelerators(ground: Ground, simulating: None) -> None:
+    ground.plant(planted_suite(), {"stand": {"namespace": ground.namespace}})
+    ended = ground.run()
+    refused(ground, ended, f"node sim-{ground.namespace} simulates its accelerators", "not real")
+    assert len(errors(ended)) == 1 and "scenario.yaml:" in errors(ended)[0] and ground.left == []
+
+
+NEEDED = """\
+apiVersion: scheduling.k8s.io/v1
+kind: PriorityClass
+metadata: {name: hotfire-NAMESPACE, labels: {tier: serving}}
+value: 1000
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: shared}
+stringData: {token: never-shown-to-anybody}
+"""
+
+
+def test_what_is_under_prerequisites_is_compared_and_never_written(ground: Ground) -> None:
+    cluster, name, folder = ground.cluster, f"hotfire-{ground.namespace}", ground.folder / "manifests" / "prerequisites"
+    ground.plant(planted_suite())
+    folder.mkdir()
+    (folder / "all.yaml").write_text(NEEDED.replace("NAMESPACE", ground.namespace))
+    refused(
+        ground, ground.run(), f"all.yaml:1:1: priorityclass/{name} is not there", "all.yaml:6:1: secret/shared is not there"
+    )
+    meta = {"name": name, "labels": {"tier": "batch"}}
+    made = cluster.create({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": meta, "value": 1000})
+    meta = {"name": "shared", "namespace": ground.namespace}
+    cluster.create({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {"other": "too"}})
+    ended = ground.run()
+    refused(ground, ended, "metadata.labels.tier: 'batch' is there, 'serving' is expected", "data.token: missing")
+    assert len(errors(ended)) == 2 and "never-shown" not in ended.output and ground.left == []
+    cluster.delete(Ref.of(made), uid=made["metadata"]["uid"])

@@ -10,7 +10,7 @@ from hotfire.rollout.deploy import carry_over, foreign_annotations
 from hotfire.rollout.may_differ import comparable, differences, owners
 from hotfire.rollout.owner import last_writer, owner_of
 from hotfire.rollout.patience import Patience
-from hotfire.rollout.rights import CLOSURE, rights, watchdog_rights
+from hotfire.rollout.rights import CLOSURE, prerequisite_rights, rights, watchdog_rights
 from hotfire.rollout.sync import deployer, syncs, under_way
 from hotfire.scenario.model import Located, Scenario
 from hotfire.words import State
@@ -195,11 +195,15 @@ def test_before_the_commit_point_every_state_can_restore_and_after_it_none():
 # -- rights -------------------------------------------------------------------------------------------------------
 
 
-def test_the_whole_closure_may_be_seen_and_put_back_and_no_claim_is_ever_written():
+def located() -> Located:
     serves = {"workload": "deployment/llama", "service": "llama", "runtime": "tiny", "model": "m"}
     words = {"apiVersion": "hotfire/v1", "kind": "Scenario", "name": "a", "about": "a", "stand": {"namespace": "n"}}
     scenario = Scenario.model_validate({**words, "candidate": {"serves": [serves]}})
-    asked = Located(scenario=scenario, path=Path("s.yaml"), objects=(obj(),), digest="")
+    return Located(scenario=scenario, path=Path("s.yaml"), objects=(obj(),), digest="")
+
+
+def test_the_whole_closure_may_be_seen_and_put_back_and_no_claim_is_ever_written():
+    asked = located()
     for granted in (rights(asked), watchdog_rights(asked)):
         verbs = {}
         for right in granted:
@@ -207,6 +211,15 @@ def test_the_whole_closure_may_be_seen_and_put_back_and_no_claim_is_ever_written
         kinds = {resource for _, resource in CLOSURE.values()} - {"persistentvolumeclaims"}
         assert all({"get", "list", "create", "update"} <= verbs[kind] for kind in kinds)
         assert verbs["persistentvolumeclaims"] == {"get", "list"} and len(granted) == len(set(map(str, granted)))
+
+
+def test_a_prerequisite_may_be_read_where_it_lies():
+    """`hotfire rbac` knows no cluster: the resource of a kind is a guess."""
+    one = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "fast"}}
+    two = {"apiVersion": "kueue.x-k8s.io/v1", "kind": "Policy", "metadata": {"name": "p", "namespace": "shared"}}
+    found = prerequisite_rights(located().model_copy(update={"prerequisites": (one, two)}))
+    seen = [(str(right), right.namespaced, right.namespace) for right in found]
+    assert seen == [("get storageclasses.storage.k8s.io", False, ""), ("get policies.kueue.x-k8s.io", True, "shared")]
 
 
 def test_a_wait_is_said_once_it_lasts_and_again_when_it_has_become_another() -> None:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from hotfire.errors import BadInput
+from hotfire.words import SIMULATED_NODES
 
 RUN = Path("/run/hotfire")
 CONTROL = "198.18.0.1"  # RFC 2544 range: collides with nobody's 10.x network
@@ -52,8 +53,8 @@ class Node:
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """What the kubelet registers with; GPU nodes carry the guide's label."""
-        return {"accelerator": "gpu"} if self.gpus else {}
+        """What the kubelet registers with; GPU nodes carry the guide's label, and that they simulate."""
+        return dict([("accelerator", "gpu"), SIMULATED_NODES] if self.gpus else [])
 
     @property
     def devices(self) -> Sequence[str]:
