@@ -8,7 +8,7 @@ HarnessError
     ├── Gone        410: a resourceVersion that was compacted
     ├── Invalid     400 and 422: strict field validation, admission, a malformed object
     ├── TooMany     429
-    └── Unreachable no answer, or one that names no result: 0, 5xx
+    └── Unreachable no answer, or one that names no result: 0, 5xx but for 501, which no waiting changes
 """
 
 import json
@@ -76,6 +76,7 @@ class Unreachable(ApiError):
 
 CLASSES: dict[int, type[ApiError]] = {
     400: Invalid, 401: Forbidden, 403: Forbidden, 404: NotFound, 409: Conflict, 410: Gone, 422: Invalid, 429: TooMany,
+    501: ApiError,
 }  # fmt: skip
 
 

@@ -67,6 +67,8 @@ def _needed(located: Located) -> Iterator[Right]:
     yield Right("create", "services", subresource="proxy", why="what serves is asked, before and after")
     if scenario.guarded:
         yield Right("get", "pods", subresource="proxy", why="users' requests are counted by the pods' own counters")
+    if any("metrics" in secret.never_in for secret in scenario.injected):
+        yield Right("get", "pods", subresource="proxy", why="Secrets that must not be on a metrics page")
     for gateway in (serves.counted_by for serves in scenario.guarded if serves.counted_by):
         for verb, what in (("list", ""), ("get", "proxy")):
             yield Right(verb, "pods", subresource=what, namespace=gateway.namespace, why="counted_by: the gateway's counters")

@@ -4,19 +4,24 @@ import base64
 import json
 import time
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from hotfire.check import Findings, saw
-from hotfire.kube.client import ApiError, Cluster, NotFound, Object
+from hotfire.errors import Unjudged
+from hotfire.kube.client import ApiError, Cluster, Object
 from hotfire.kube.logs import read_logs
 from hotfire.kube.wait import Late, pause, wait_for
 from hotfire.plugin.nouns.pods import CandidatePods, complete, name, secret_value
+from hotfire.rollout.metrics import page
 from hotfire.rollout.population import Population, endpoints
 from hotfire.rollout.probes import probe_pod
+from hotfire.runtimes import contract_of
 from hotfire.scenario.images import containers
 from hotfire.scenario.model import InjectedSecret, Located, Serves
+from hotfire.words import Blame, Reason
 
 LEAVE_S, CATCH_UP_S = 40.0, 3.0  # seconds: the default grace of 30 s and a kubelet's rest / after the last one left
+NO_PAGE = (404, 501)  # a server's own word that it has no such page; 501: llama.cpp without --metrics
 PROBE_WAIT = 6.0  # seconds in which the scheduler must have refused a pod that nothing can fit
 
 
@@ -93,39 +98,61 @@ class Candidate:
         return kinds.index((serves.kind, serves.name))
 
     def places_leaking(self, secret: InjectedSecret) -> Findings:
-        """Declared places that hold the value, in clear, as base64 or URL-encoded."""
+        """Declared places that hold the value, in clear, as base64 or URL-encoded.
+
+        Raises Unjudged for a place that could not be read, or that held nothing to read: no text is no evidence.
+        """
         value = secret_value(self.cluster, self.namespace, secret.name, secret.key)
         forms = {value, base64.b64encode(value.encode()).decode(), urllib.parse.quote(value, safe="")}
         wrong = Findings()
         for place in secret.never_in:
             texts = self._texts(place)
-            leaking = [where for where, text in texts if any(form in text for form in forms)]
-            saw("place", 1, {place: f"{len(texts)} texts read, {sum(len(text) for _, text in texts)} characters"})
+            if not texts:
+                raise Unjudged(f"{place}: nothing of the candidate's was there to be read", reason=Reason.EMPTY)
+            read = [text for _, text in texts if text is not None]
+            none = "".join(f", no page at {where}" for where, text in texts if text is None)
+            saw("place", 1, {place: f"{len(read)} texts read, {sum(map(len, read))} characters{none}"})
+            leaking = [where for where, text in texts if any(form in (text or "") for form in forms)]
             wrong += [f"{place}: {where} holds the value of {secret.name}/{secret.key}" for where in leaking]
         return wrong
 
-    def _texts(self, place: str) -> Sequence[tuple[str, str]]:
+    def _texts(self, place: str) -> Sequence[tuple[str, str | None]]:
+        """Where -> text, None where a server has no such page."""
         if place == "manifests":
             secrets = [obj for obj in self.located.objects if obj["kind"] != "Secret"]
             return [(f"{obj['kind']}/{obj['metadata']['name']}", json.dumps(obj)) for obj in secrets]  # type: ignore[index]
         if place == "events":
             return [(f"event {item['metadata']['name']}", json.dumps(item)) for item in self._events()]
-        pods = self.pods.now()
         if place == "logs":
-            return [(f"log of {who}", text) for pod in pods for who, text in read_logs(self.cluster, pod).items()]
-        return [(f"metrics of {name(pod)}", self._metrics(pod)) for pod in pods]
+            return [(f"log of {who}", text) for pod in self.pods.now() for who, text in read_logs(self.cluster, pod).items()]
+        return list(self._metrics())
 
     def _events(self) -> list[Object]:
         return self.cluster.list("v1", "Event", self.namespace)
 
-    def _metrics(self, pod: Object) -> str:
-        """The runtime's metrics page through the API server's pod proxy; a runtime without one has nothing to leak."""
-        ports = [port["containerPort"] for item in pod["spec"]["containers"] for port in item.get("ports") or ()]
+    def _metrics(self) -> Iterator[tuple[str, str | None]]:
+        """Each port of the containers that serve, under /metrics and the runtime's own path."""
+        for serves, found in self.pods.populations().items():
+            paths = dict.fromkeys(("/metrics", contract_of(serves.runtime).metrics_path or "/metrics"))
+            for pod in found.pods:
+                container = next(one for one in pod["spec"]["containers"] if one["name"] == (serves.container or one["name"]))
+                ports = [str(one["containerPort"]) for one in container.get("ports") or () if one.get("protocol") != "UDP"]
+                for port in ports or ["80"]:
+                    for path in paths:
+                        yield f"{name(pod)}:{port}{path}", self._page(pod, path, port)
+
+    def _page(self, pod: Object, path: str, port: str) -> str | None:
+        """Through the API server's pod proxy, which hands on what the server answers; its own refusals are Status objects."""
         try:
-            path = f"/api/v1/namespaces/{self.namespace}/pods/{name(pod)}:{ports[0] if ports else 80}/proxy/metrics"
-            return self.cluster.text("GET", path)
-        except (NotFound, ApiError):
-            return ""
+            return page(self.cluster, pod, path, port)
+        except ApiError as error:
+            if error.status in NO_PAGE and error.body.get("kind") != "Status":
+                return None
+            text = (
+                f"metrics: {error.message}; a page or the server's own 404 is expected: allow `get pods/proxy` (see `hotfire "
+                "rbac`), declare only containerPorts that speak HTTP, or take metrics out of never_in"
+            )
+            raise Unjudged(text, reason=Reason.NO_DATA, blame=Blame.UNKNOWN) from None
 
 
 def _scheduled_or_refused(objects: dict[str, Object]) -> str | None:

@@ -1,0 +1,132 @@
+"""Secrets: each place is read or said to be unread, and a value in one of them is found in it."""
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from hotfire.check import CheckSpec, Evidence, running
+from hotfire.errors import Unjudged
+from hotfire.plugin.nouns.candidate import Candidate
+from hotfire.record.events import Seen
+from hotfire.rollout.rbac import RUNNER, rbac
+from hotfire.rollout.rights import rights
+from hotfire.words import Reason
+from tests.answers import ANCHOR, CORE, NAMESPACE, Answers, answering, listed, located, pod, status
+
+VALUE = "hf_s3cret+token/value"
+CLEAN = "# TYPE tiny_tokens_total counter\ntiny_tokens_total 120\n"
+FORBIDDEN = 'pods "a:8080" is forbidden: User "hotfire" cannot get resource "pods/proxy" in API group "" in the namespace "n"'
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
+    """Two pods that serve, whose logs and metrics are clean."""
+    monkeypatch.setattr("hotfire.rollout.metrics.PAGE_S", 0.3)
+    with answering() as answers:
+        answers.serving(pod("a"), pod("b"))
+        encoded = base64.b64encode(VALUE.encode()).decode()
+        answers.said[f"{CORE}/secrets/hf-token"] = 200, json.dumps({"data": {"token": encoded}})
+        answers.said[f"{CORE}/events"] = listed({"metadata": {"name": "e"}, "message": "Created container server"})
+        for name in ("a", "b"):
+            answers.said[f"{CORE}/pods/{name}/log"] = 200, "2026-01-01T00:00:00Z ready\n"
+            answers.said[metrics(name)] = 200, CLEAN
+        yield answers
+
+
+def metrics(name: str, port: int = 8080, path: str = "/metrics") -> str:
+    return f"{CORE}/pods/{name}:{port}/proxy{path}"
+
+
+def secret(*never_in: str) -> dict[str, Any]:
+    places = {"never_in": never_in} if never_in else {}
+    return {"secrets": [{"name": "hf-token", "key": "token", "as": "env HF_TOKEN", **places}]}
+
+
+def leaks(api: Answers, *never_in: str, runtime: str = "tiny") -> tuple[list[str], list[Seen]]:
+    """The findings, and what was seen."""
+    asked, seen = located(runtime, **secret(*never_in)), list[Seen]()
+    candidate = Candidate(api.cluster, asked, NAMESPACE, ANCHOR, 0.0)
+    with running("secrets.absent", CheckSpec("secrets.absent", Evidence("place")), seen.append):
+        return list(candidate.places_leaking(asked.scenario.injected[0])), seen
+
+
+def test_clean_places_are_each_read_and_say_how_much(api: Answers) -> None:
+    lines, seen = leaks(api)
+    assert lines == [] and [next(iter(one.observed)) for one in seen] == ["logs", "events", "metrics", "manifests"]
+    assert seen[2].observed == {"metrics": f"2 texts read, {2 * len(CLEAN)} characters"}
+
+
+def test_a_value_on_a_metrics_page_is_found(api: Answers) -> None:
+    api.said[metrics("b")] = 200, f'{CLEAN}build_info{{token="{VALUE}"}} 1\n'
+    assert leaks(api, "metrics")[0] == ["metrics: b:8080/metrics holds the value of hf-token/token"]
+
+
+@pytest.mark.parametrize("form", [VALUE, base64.b64encode(VALUE.encode()).decode(), "hf_s3cret%2Btoken%2Fvalue"])
+def test_a_value_that_is_printed_in_a_log_or_an_event_is_found(api: Answers, form: str) -> None:
+    api.said[f"{CORE}/pods/a/log"] = 200, f"2026-01-01T00:00:00Z started with {form}, ready\n"
+    api.said[f"{CORE}/events"] = listed({"metadata": {"name": "e"}, "message": f"Error: {form}"})
+    assert leaks(api, "logs", "events")[0] == [
+        "logs: log of a/server holds the value of hf-token/token",
+        "events: event e holds the value of hf-token/token",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "body"),
+    [
+        (404, "404 page not found"),
+        (404, '{"detail":"Not Found"}'),
+        (501, '{"error":{"code":501,"type":"not_supported_error"}}'),
+    ],
+)
+def test_a_server_that_says_it_has_no_page_has_none_to_leak(api: Answers, code: int, body: str) -> None:
+    api.said[metrics("a")] = code, body
+    lines, seen = leaks(api, "metrics")
+    assert lines == []
+    assert seen[0].observed == {"metrics": f"1 texts read, {len(CLEAN)} characters, no page at a:8080/metrics"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (status(403, "Forbidden", FORBIDDEN), FORBIDDEN),
+        (status(404, "NotFound", 'pods "a" not found'), 'pods "a" not found'),
+        (status(503, "ServiceUnavailable", "error trying to reach service: dial tcp: refused"), "dial tcp: refused"),
+        ((401, '{"error":"Unauthorized"}'), "Unauthorized"),
+        ((500, "boom"), "boom"),
+    ],
+)
+def test_a_page_that_was_not_read_is_never_taken_for_a_clean_one(api: Answers, answer: tuple[int, str], said: str) -> None:
+    api.said[metrics("a")] = answer
+    with pytest.raises(Unjudged) as unjudged:
+        leaks(api, "metrics")
+    assert unjudged.value.reason is Reason.NO_DATA and said in unjudged.value.message
+    assert "get pods/proxy" in unjudged.value.message and "take metrics out of never_in" in unjudged.value.message
+
+
+def test_every_port_and_the_runtimes_own_path_is_read(api: Answers) -> None:
+    api.serving(pod("a", "gpu-1", 8000, 8002))
+    clean = {(port, path): metrics("a", port, path) for port in (8000, 8002) for path in ("/metrics", "/prometheus/metrics")}
+    api.said |= dict.fromkeys(clean.values(), (404, ""))
+    api.said[clean[8002, "/prometheus/metrics"]] = 200, VALUE
+    lines, _ = leaks(api, "metrics", runtime="trtllm")
+    assert lines == ["metrics: a:8002/prometheus/metrics holds the value of hf-token/token"]
+
+
+@pytest.mark.parametrize("place", ["logs", "metrics"])
+def test_nobody_to_be_read_is_no_clean_place(api: Answers, place: str) -> None:
+    api.serving()
+    with pytest.raises(Unjudged, match=place) as unjudged:
+        leaks(api, place)
+    assert unjudged.value.reason is Reason.EMPTY
+
+
+@pytest.mark.parametrize(("never_in", "asked"), [((), True), (("logs", "metrics"), True), (("logs",), False)])
+def test_the_right_to_read_metrics_is_asked_for_where_they_are_searched(never_in: tuple[str, ...], asked: bool) -> None:
+    one = located(**secret(*never_in))
+    rules = [rule for obj in rbac(one, NAMESPACE, RUNNER) for rule in obj.get("rules", ())]
+    granted = [rule["verbs"] for rule in rules if rule["resources"] == ["pods/proxy"]]
+    assert ("get pods/proxy" in map(str, rights(one))) is asked and granted == [["get"]] * asked
