@@ -1,5 +1,6 @@
 """An API server that answers what a test wrote: for what no real one can be brought to say without kubelets and a scheduler."""
 
+import base64
 import json
 import threading
 import uuid
@@ -58,6 +59,11 @@ class Answers:
         obj["metadata"]["uid"] = str(uuid.uuid4())
         self.made.append({**obj, **self.becomes, "spec": {**obj["spec"], **self.becomes.get("spec", {})}})
         return 201, json.dumps(obj)
+
+    def keep(self, value: str) -> None:
+        """The Secret hf-token/token."""
+        encoded = base64.b64encode(value.encode()).decode()
+        self.said[f"{CORE}/secrets/hf-token"] = 200, json.dumps({"data": {"token": encoded}})
 
     def serving(self, *pods: Object) -> None:
         """The Deployment `tiny` with these pods, all of its newest template."""

@@ -1,7 +1,6 @@
 """Secrets: each place is read or said to be unread, and a value in one of them is found in it."""
 
 import base64
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,8 +26,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
     monkeypatch.setattr("hotfire.rollout.metrics.PAGE_S", 0.3)
     with answering() as answers:
         answers.serving(pod("a"), pod("b"))
-        encoded = base64.b64encode(VALUE.encode()).decode()
-        answers.said[f"{CORE}/secrets/hf-token"] = 200, json.dumps({"data": {"token": encoded}})
+        answers.keep(VALUE)
         answers.said[f"{CORE}/events"] = listed({"metadata": {"name": "e"}, "message": "Created container server"})
         for name in ("a", "b"):
             answers.said[f"{CORE}/pods/{name}/log"] = 200, "2026-01-01T00:00:00Z ready\n"
@@ -64,10 +62,23 @@ def test_a_value_on_a_metrics_page_is_found(api: Answers) -> None:
     assert leaks(api, "metrics")[0] == ["metrics: b:8080/metrics holds the value of hf-token/token"]
 
 
-@pytest.mark.parametrize("form", [VALUE, base64.b64encode(VALUE.encode()).decode(), "hf_s3cret%2Btoken%2Fvalue"])
+FORMS = {
+    "plain": (VALUE, VALUE),
+    "base64": (VALUE, base64.b64encode(VALUE.encode()).decode()),
+    "base64 of a header that holds it": (VALUE, base64.b64encode(f"user:{VALUE}".encode()).decode()),
+    "URL-encoded": (VALUE, "hf_s3cret%2Btoken%2Fvalue"),
+    "without the line's end that its file had": (f"{VALUE}\n", VALUE),
+    "one line of a key": ("-----BEGIN KEY-----\nMIIEvQIBADANBgkqh\n-----END KEY-----\n", "MIIEvQIBADANBgkqh"),
+    "quoted once more": ('hf_"quoted"_value', 'hf_"quoted"_value'),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_a_value_that_is_printed_in_a_log_or_an_event_is_found(api: Answers, form: str) -> None:
-    api.said[f"{CORE}/pods/a/log"] = 200, f"2026-01-01T00:00:00Z started with {form}, ready\n"
-    api.said[f"{CORE}/events"] = listed({"metadata": {"name": "e"}, "message": f"Error: {form}"})
+    value, printed = FORMS[form]
+    api.keep(value)
+    api.said[f"{CORE}/pods/a/log"] = 200, f"2026-01-01T00:00:00Z started with {printed}, ready\n"
+    api.said[f"{CORE}/events"] = listed({"metadata": {"name": "e"}, "message": f"Error: {printed}"})
     assert leaks(api, "logs", "events")[0] == [
         "logs: log of a/server holds the value of hf-token/token",
         "events: event e holds the value of hf-token/token",

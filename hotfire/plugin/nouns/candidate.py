@@ -1,9 +1,7 @@
 """candidate: what was rolled out, and whether anything else answers in its name."""
 
-import base64
 import json
 import time
-import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 
 from hotfire.check import Findings, saw
@@ -12,6 +10,7 @@ from hotfire.kube.client import ApiError, Cluster, Object
 from hotfire.kube.logs import read_logs
 from hotfire.kube.wait import Late, pause, wait_for
 from hotfire.plugin.nouns.pods import CandidatePods, complete, name, secret_value
+from hotfire.record.redactor import Redactor
 from hotfire.rollout.metrics import page
 from hotfire.rollout.population import Population, endpoints
 from hotfire.rollout.probes import probe_pod
@@ -98,12 +97,12 @@ class Candidate:
         return kinds.index((serves.kind, serves.name))
 
     def places_leaking(self, secret: InjectedSecret) -> Findings:
-        """Declared places that hold the value, in clear, as base64 or URL-encoded.
+        """Declared places that hold the value, in any form that the redactor knows.
 
         Raises Unjudged for a place that could not be read, or that held nothing to read: no text is no evidence.
         """
         value = secret_value(self.cluster, self.namespace, secret.name, secret.key)
-        forms = {value, base64.b64encode(value.encode()).decode(), urllib.parse.quote(value, safe="")}
+        known = Redactor({secret.id: value})
         wrong = Findings()
         for place in secret.never_in:
             texts = self._texts(place)
@@ -112,8 +111,8 @@ class Candidate:
             read = [text for _, text in texts if text is not None]
             none = "".join(f", no page at {where}" for where, text in texts if text is None)
             saw("place", 1, {place: f"{len(read)} texts read, {sum(map(len, read))} characters{none}"})
-            leaking = [where for where, text in texts if any(form in (text or "") for form in forms)]
-            wrong += [f"{place}: {where} holds the value of {secret.name}/{secret.key}" for where in leaking]
+            leaking = [where for where, text in texts if known.names_in(text or "")]
+            wrong += [f"{place}: {where} holds the value of {secret.id}" for where in leaking]
         return wrong
 
     def _texts(self, place: str) -> Sequence[tuple[str, str | None]]:
