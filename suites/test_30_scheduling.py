@@ -51,4 +51,4 @@ def test_every_pod_tolerates_what_is_declared(candidate, scenario):
 )
 def test_a_pod_without_the_toleration_is_kept_out(candidate, scenario):
     """A probe pod like the candidate's, but for the tolerations, is not admitted to the candidate's nodes."""
-    assert candidate.nodes_open_to_intolerant_pods() == []
+    assert candidate.nodes_open_to_intolerant_pods(scenario.scheduling.tolerates) == []

@@ -4,6 +4,7 @@ Covered: cordon, nodeSelector, required node affinity, taints, resources with ex
 and host ports on one node. Not covered, and never guessed: volumes' topology, spread constraints, dynamic resources.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -16,6 +17,12 @@ Amounts = dict[str, Decimal]
 
 PASSING = "node.kubernetes.io/"  # taints that come and go with a node's health
 HOSTNAME = "kubernetes.io/hostname"
+# The scheduler's words since 1.35 (and in late 1.34: kubernetes#134740), since 1.24, and before: one taint for each node.
+TAINTED = r"(\d+) node\(s\) had (?:untolerated taint(?:\(s\)| \{[^}]*\})|taint \{[^}]*\},? that the pod didn't tolerate)"
+# Of a node that the pod did not ask for. Where it names nodes, the scheduler looks at no other since 1.24.
+ELSEWHERE = r"\d+ node\(s\) didn't (?:match Pod's node affinity(?:/selector)?|satisfy plugin\(s\) \[NodeAffinity\])"
+REASON = f"(?:{TAINTED}|{ELSEWHERE})"
+REFUSED = re.compile(rf"0/\d+ nodes are available: {REASON}(?:, {REASON})*\.(?: .*)?")  # then what preemption came to
 
 
 def fits(pod: Object, nodes: Sequence[Object], pods: Iterable[Object], *, ever: bool = False) -> tuple[bool, Sequence[str]]:
@@ -28,6 +35,14 @@ def fits(pod: Object, nodes: Sequence[Object], pods: Iterable[Object], *, ever: 
     against = [_against(pod, node, _holding(others, node), ever) for node in nodes]
     counted = Counter(reason for reasons in against for reason in reasons)
     return any(not reasons for reasons in against), [f"{count} {reason}" for reason, count in counted.most_common()]
+
+
+def tainted(said: str) -> int:
+    """How many nodes refused a pod for a taint, by the scheduler's words; 0 where a node it asked for gave another reason.
+
+    What a node is refused for is the first rule it breaks: cordoned, then tainted, then the pod's own affinity, then full.
+    """
+    return sum(map(int, re.findall(TAINTED, said))) if REFUSED.fullmatch(said) else 0
 
 
 def requests(pod: Object) -> Amounts:

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from hotfire.check import Findings, saw
 from hotfire.errors import Unjudged
 from hotfire.kube.client import ApiError, Cluster, Object
+from hotfire.kube.fit import tainted
 from hotfire.kube.logs import read_logs
+from hotfire.kube.pods import condition
 from hotfire.kube.wait import Late, pause, wait_for
-from hotfire.plugin.nouns.pods import CandidatePods, complete, name, secret_value
+from hotfire.plugin.nouns.pods import CandidatePods, complete, name, secret_value, taint
 from hotfire.record.redactor import Redactor
 from hotfire.rollout.metrics import page
 from hotfire.rollout.population import Population, endpoints
@@ -73,23 +75,46 @@ class Candidate:
                         wrong.append(f"{name(pod)}/{status['name']} runs image {digest or 'unknown'}, {sorted(asked)} is asked")
         return wrong
 
-    def nodes_open_to_intolerant_pods(self) -> Findings:
+    def nodes_open_to_intolerant_pods(self, declared: Sequence[str]) -> Findings:
         """Nodes of the candidate on which a pod without its tolerations was admitted: the taint does not protect them.
 
-        The probe asks for the very nodes the candidate is on (facts: H15, a probe that lands elsewhere proves nothing).
+        declared: tolerations (`key=value:Effect`). The probe asks for the very nodes the candidate is on (facts: H15, a probe
+        that lands elsewhere proves nothing). Raises Unjudged where one of them may have refused it for anything but a
+        declared taint: a node that is full, cordoned or not ready today keeps nobody out tomorrow.
         """
         nodes = sorted({str(pod["spec"]["nodeName"]) for pod in self.pods.now()})
         image = next(iter(containers(self.located.objects[self._workload_index()])))["image"]
         with probe_pod(self.cluster, self.namespace, self.anchor, "isolation", image=image, nodes=nodes) as probe:
             try:
-                landed = wait_for(
+                landed, said = wait_for(
                     self.cluster, "the probe pod refused", "v1", "Pod", self.namespace,
                     fields=f"metadata.name={probe.name}", until=_scheduled_or_refused, deadline_s=PROBE_WAIT,
                 )  # fmt: skip
             except Late as late:
-                return Findings([f"the scheduler said nothing of {probe.name}: {late}"], blame=None)
-        saw("probe-pod", len(nodes), {"asked for": nodes, "landed on": landed}, "refused everywhere")
+                text = f"the scheduler said nothing of {probe.name}: {late}"
+                raise Unjudged(text, reason=Reason.TIMEOUT, blame=Blame.PLATFORM) from None
+        observed = {"asked for": nodes, "landed on": landed, "the scheduler said": said}
+        saw("probe-pod", len(nodes), observed, "refused everywhere, for a taint")
+        if not landed:
+            self._refused_for_taints(nodes, said, declared)
         return Findings([f"{landed} took a pod without the declared tolerations"] if landed else [])
+
+    def _refused_for_taints(self, nodes: Sequence[str], said: str, declared: Sequence[str]) -> None:
+        """Raises Unjudged unless the scheduler's words account for each of the nodes, and each carries a declared taint."""
+        keeping = {taint(text) for text in declared if not text.endswith(":PreferNoSchedule")}
+        carrying = {
+            node["metadata"]["name"]
+            for node in self.cluster.list("v1", "Node")
+            for one in node["spec"].get("taints") or ()
+            if (one["key"], one.get("value", ""), one["effect"]) in keeping
+        }
+        bare = [f"{node} carries no taint of scheduling.tolerates" for node in nodes if node not in carrying]
+        if bare or tainted(said) < len(nodes):
+            text = (
+                f"a pod without the tolerations was kept from {', '.join(nodes)}, but not for a declared taint on each: "
+                f"{'; '.join([said, *bare])}; let all be ready, uncordoned and with room, and run again"
+            )
+            raise Unjudged(text, reason=Reason.NO_DATA, blame=Blame.PLATFORM)
 
     def _workload_index(self) -> int:
         serves = self.scenario.candidate.serves[0]
@@ -154,12 +179,12 @@ class Candidate:
             raise Unjudged(text, reason=Reason.NO_DATA, blame=Blame.UNKNOWN) from None
 
 
-def _scheduled_or_refused(objects: dict[str, Object]) -> str | None:
-    """The node's name, or an empty string once the scheduler has said no; None while it has said nothing."""
+def _scheduled_or_refused(objects: dict[str, Object]) -> tuple[str, str] | None:
+    """The node's name, or an empty one with the scheduler's words once it has said no; None while it has said nothing."""
     for pod in objects.values():
         if pod["spec"].get("nodeName"):
-            return str(pod["spec"]["nodeName"])
-        for condition in pod.get("status", {}).get("conditions") or ():
-            if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-                return ""
+            return str(pod["spec"]["nodeName"]), ""
+        scheduled = condition(pod, "PodScheduled")
+        if scheduled.get("reason") == "Unschedulable":
+            return "", " ".join(str(scheduled.get("message", "")).split())
     return None

@@ -172,7 +172,7 @@ class CandidatePods:
         for pod in self.serving():
             node = self.cluster.get(Ref("v1", "Node", "", pod["spec"]["nodeName"]))
             for text in declared:
-                key, value, effect = _taint(text)
+                key, value, effect = taint(text)
                 tolerated = any(_tolerates(item, key, value, effect) for item in pod["spec"].get("tolerations") or ())
                 taints = node["spec"].get("taints") or ()
                 tainted = any((t["key"], t.get("value", ""), t["effect"]) == (key, value, effect) for t in taints)
@@ -247,7 +247,8 @@ def _started(pod: Object) -> bool:
     return bool(states) and all("running" in one.get("state", {}) for one in states)
 
 
-def _taint(text: str) -> tuple[str, str, str]:
+def taint(text: str) -> tuple[str, str, str]:
+    """key=value:Effect, as kubectl taint writes it."""
     pair, _, effect = text.rpartition(":")
     key, _, value = pair.partition("=")
     return key, value, effect
