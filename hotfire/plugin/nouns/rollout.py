@@ -1,12 +1,19 @@
 """rollout: the change itself, and whether what is there is what was asked for."""
 
+import re
+
 from hotfire.check import Findings, saw
 from hotfire.kube.client import Object
 from hotfire.plugin.run import Run
 from hotfire.rollout.probes import probe_pod, pulled
 from hotfire.words import Blame
 
-REFUSED = ("unauthorized", "authentication required", "authorization failed", "denied", "no basic auth", "401", "403")
+NAMES = re.compile(r"\S*(?:/|sha256:)\S*")  # images, URLs and paths: what is in a name or a digest is no answer
+REFUSED = re.compile(  # the words of containerd, CRI-O and Docker; not a port, nor the kernel's "permission denied"
+    r"\b(?:unauthorized|forbidden|authentication required|authorization failed|no basic auth|insufficient_scope"
+    r"|(?<!permission )denied|(?<!:)40[13]$)\b",
+    re.IGNORECASE,
+)
 
 
 class RolloutNoun:
@@ -40,7 +47,7 @@ class RolloutNoun:
         for number, image in enumerate(sorted(asked)):
             with probe_pod(run.cluster, run.namespace, run.anchor, f"pull-{number}", image=image, always_pull=True) as probe:
                 digest, why = pulled(run.cluster, probe, image)
-            if not any(word in why for word in REFUSED):
+            if not refused(why, image):
                 found.append(f"{image}: {why or f'pulled as {digest}'}, a refusal is expected")
                 continue
             saw("refused-pull", 1, {image: why})
@@ -55,3 +62,8 @@ class RolloutNoun:
             if (obj["kind"], obj["metadata"]["name"]) in served:
                 images |= {one["image"] for one in obj["spec"]["template"]["spec"]["containers"]}
         return images
+
+
+def refused(why: str, image: str) -> bool:
+    """Whether a kubelet's word of a pull says that the registry wanted credentials; a network that failed refuses nobody."""
+    return bool(REFUSED.search(NAMES.sub("", why.replace(image, ""))))
