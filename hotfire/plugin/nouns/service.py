@@ -11,6 +11,7 @@ from hotfire.scenario.model import Behaviour, Serves
 from hotfire.words import Blame, Reason
 
 QUESTION = "Say hello."
+SHOWN = 120  # characters of a text in a finding; the record has all of it
 
 
 class Service:
@@ -55,12 +56,11 @@ class Service:
         return cases
 
     def wrong_golden_answers(self) -> Findings:
-        """Cases whose answer does not contain what is expected."""
+        """Cases whose answer does not contain what is expected, or was not whole."""
         wrong = Findings()
-        for case in self.cases():
-            answer = self.client.complete(case["prompt"], max_tokens=case.get("max_tokens", 16), stream=False)
-            right = case["expect"].lower() in answer.text.lower()
-            saw("golden-case", 1, {"prompt": case["prompt"], "answer": answer.text}, case["expect"])
+        for case, answer, right in self.client.golden(self.cases()):
+            saw("golden-case", 1, {"prompt": case["prompt"], "answer": answer.text, "error": answer.error}, case["expect"])
             if not right:
-                wrong.append(f"{case['prompt']!r} got {answer.text!r}, {case['expect']!r} is expected in it")
+                said = f"{answer.text[:SHOWN]!r}{f' ({answer.error})' if answer.error else ''}"
+                wrong.append(f"{case['prompt'][:SHOWN]!r} got {said}, {case['expect'][:SHOWN]!r} is expected in it")
         return wrong
