@@ -1,4 +1,4 @@
-"""Secrets: each place is read or said to be unread, and a value in one of them is found in it."""
+"""Secrets: a server has its value or is named; each place is read or said to be unread, and a value in it is found."""
 
 import base64
 from collections.abc import Iterator
@@ -8,7 +8,9 @@ import pytest
 
 from hotfire.check import CheckSpec, Evidence, running
 from hotfire.errors import Unjudged
+from hotfire.kube.exec import Ended
 from hotfire.plugin.nouns.candidate import Candidate
+from hotfire.plugin.nouns.pods import CandidatePods
 from hotfire.record.events import Seen
 from hotfire.rollout.rbac import RUNNER, rbac
 from hotfire.rollout.rights import rights
@@ -141,3 +143,42 @@ def test_the_right_to_read_metrics_is_asked_for_where_they_are_searched(never_in
     rules = [rule for obj in rbac(one, NAMESPACE, RUNNER) for rule in obj.get("rules", ())]
     granted = [rule["verbs"] for rule in rules if rule["resources"] == ["pods/proxy"]]
     assert ("get pods/proxy" in map(str, rights(one))) is asked and granted == [["get"]] * asked
+
+
+def held(api: Answers, monkeypatch: pytest.MonkeyPatch, as_: str, holds: dict[str, Ended]) -> tuple[list[str], list[Any]]:
+    """The findings, and what was seen of the secret, where each pod's container prints so much."""
+    asked, ran, seen = located(secrets=[{"name": "hf-token", "key": "token", "as": as_}]), list[Any](), list[Seen]()
+
+    def run_in(cluster: object, namespace: str, name: str, container: str, command: list[str], **_: object) -> Ended:
+        ran.append((container, command))
+        return holds[name]
+
+    monkeypatch.setattr("hotfire.plugin.nouns.pods.run_in", run_in)
+    pods = CandidatePods(api.cluster, NAMESPACE, asked.scenario)
+    with running("secrets.injected", CheckSpec("secrets.injected", Evidence("secret")), seen.append):
+        lines = list(pods.without_secret(asked.scenario.injected[0]))
+    assert ran == [("server", ["cat", "/proc/1/environ" if as_.startswith("env") else as_.partition(" ")[2]])] * 2
+    return lines, [one.observed for one in seen if one.noun == "secret"]
+
+
+HAS = Ended(0, f"PATH=/bin\0HF_TOKEN={VALUE}\0", "", "")
+
+
+@pytest.mark.parametrize(
+    "environ",
+    ["PATH=/bin\0", "HF_TOKEN=\0", f"HF_TOKEN={VALUE} \0", f"XHF_TOKEN={VALUE}\0", f"OLD={VALUE}\0HF_TOKEN=other\0", ""],
+)
+def test_a_server_without_its_secret_is_named(api: Answers, monkeypatch: pytest.MonkeyPatch, environ: str) -> None:
+    lines, seen = held(api, monkeypatch, "env HF_TOKEN", {"a": HAS, "b": Ended(0, environ, "", "")})
+    assert lines == ["b: env HF_TOKEN does not hold hf-token/token"]
+    assert seen == [{"a": "as in the Secret"}, {"b": "missing or different"}]
+
+
+def test_a_secret_in_a_file_is_compared_whole(api: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    holds = {"a": Ended(0, VALUE, "", ""), "b": Ended(1, "", "cat: /run/token: No such file", "")}
+    assert held(api, monkeypatch, "file /run/token", holds)[0] == ["b: file /run/token does not hold hf-token/token"]
+
+
+def test_a_container_that_could_not_be_asked_is_no_finding(api: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Unjudged, match="the connection broke"):
+        held(api, monkeypatch, "env HF_TOKEN", {"a": HAS, "b": Ended(None, HAS.said, "", "the connection broke")})
