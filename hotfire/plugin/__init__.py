@@ -6,6 +6,7 @@ It holds no rules of its own: what counts is in gates/, what is done is in the p
 
 import sys
 import tempfile
+from collections.abc import Generator
 
 import pytest
 
@@ -14,6 +15,7 @@ from hotfire.check import ATTRIBUTE
 REFUSED_OPTIONS = {  # dest -> how it is written; each can turn a run green without looking, or loses the session's state
     "numprocesses": "-n",
     "tx": "--tx",
+    "looponfail": "-f",
     "reruns": "--reruns",
     "lf": "--lf",
     "failedfirst": "--ff",
@@ -21,9 +23,12 @@ REFUSED_OPTIONS = {  # dest -> how it is written; each can turn a run green with
     "newfirst": "--nf",
     "setuponly": "--setup-only",
     "setupplan": "--setup-plan",
-    "random_order": "--random-order",
+    "random_order_enabled": "--random-order",
+    "random_order_bucket": "--random-order-bucket",
+    "random_order_seed": "--random-order-seed",
 }
-REFUSED_PLUGINS = ("randomly", "rerunfailures", "xdist.looponfail", "flaky")
+UNASKED = "default:"  # how pytest-random-order marks a value that nobody gave
+REFUSED_PLUGINS = ("pytest_randomly", "pytest_rerunfailures", "flaky")  # packages: at work as soon as they are loaded
 NEEDED_PLUGINS = ("hotfire-certification", "hotfire-nouns", "assertion")  # without them green means nothing
 
 
@@ -42,12 +47,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--hotfire-wait", metavar="DURATION", default="0s", help="how long to wait for the workload's lock")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
+    """Before any other plugin's: pytest-xdist's `-f` never comes to configure, it loops over runs of its own."""
+    if config.getoption("--hotfire-scenario") is not None:
+        refuse(config)
+    return (yield)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "k8s: options of pytest-kubernetes (it does not register its own marker)")
     if config.getoption("--hotfire-scenario") is None:
         return
-    refuse(config)
     # the run's folder is not known before the run is open, and allure-pytest asks now; the results follow at the end
     scratch = tempfile.TemporaryDirectory(prefix="hotfire-allure-")
     config.add_cleanup(scratch.cleanup)
@@ -59,8 +71,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def refuse(config: pytest.Config) -> None:
     """Raise UsageError for every way of running that could pass without having looked."""
-    given = [flag for dest, flag in REFUSED_OPTIONS.items() if config.getoption(dest, None)]
-    given += [f"the plugin {name}" for name in REFUSED_PLUGINS if config.pluginmanager.hasplugin(name)]
+    asked = {dest: config.getoption(dest, None) for dest in REFUSED_OPTIONS}
+    given = [REFUSED_OPTIONS[dest] for dest, value in asked.items() if value and not str(value).startswith(UNASKED)]
+    loaded = {getattr(plugin, "__name__", "").partition(".")[0] for plugin in config.pluginmanager.get_plugins()}
+    given += [f"the plugin {name}" for name in REFUSED_PLUGINS if name in loaded]
     given += [f"-p no:{name}" for name in NEEDED_PLUGINS if config.pluginmanager.is_blocked(name)]
     if sys.flags.optimize:
         given.append("python -O (asserts do not run)")

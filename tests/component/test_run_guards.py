@@ -74,20 +74,11 @@ def test_what_was_planned_and_never_heard_of_is_no_go(ground: Ground, name: str)
     assert ended.decided[0] == "ROLL_BACK" and ground.ended_well
 
 
-PLUGIN = "def pytest_addoption(parser):\n    parser.addoption('--reruns', type=int)\n"
-CACHE = ("-c", "with-cache.ini")  # the packaged ini has no cacheprovider, so it does not even know these options
-REFUSED = {  # name -> (options of Python, options of pytest, what the refusal says)
+REFUSED = {  # name -> (options of Python, options of pytest, what the refusal says); all of them are in test_plugin
     "python -O": (("-O",), (), "python -O"),
-    "--assert=plain": ((), ("--assert=plain",), "--assert=plain"),
-    "no assertion plugin": ((), ("-p", "no:assertion"), "-p no:assertion"),
-    "no certification": ((), ("-p", "no:hotfire-certification"), "-p no:hotfire-certification"),
     "-n": ((), ("-n", "2"), "-n"),
-    "--lf, not loaded": ((), ("--lf",), "--lf"),
-    "--lf": ((), ("--lf", *CACHE), "does not run with --lf"),
-    "--sw": ((), ("--sw", *CACHE), "does not run with --sw"),
-    "--setup-plan": ((), ("--setup-plan",), "does not run with"),
-    "--reruns": ((), ("-p", "again", "--reruns", "3"), "does not run with --reruns"),
-    "a plugin that retries": ((), ("-p", "flaky"), "the plugin flaky"),
+    "--lf, not loaded": ((), ("--lf",), "--lf"),  # the packaged ini has no cacheprovider
+    "--setup-plan": ((), ("--setup-plan",), "does not run with --setup-plan"),
 }
 
 
@@ -95,9 +86,6 @@ REFUSED = {  # name -> (options of Python, options of pytest, what the refusal s
 def test_a_way_of_running_that_could_pass_blindly_is_refused(ground: Ground, name: str) -> None:
     python, options, says = REFUSED[name]
     ground.plant(planted_suite("pass"))
-    for plugin in ("again", "flaky"):
-        (ground.folder / f"{plugin}.py").write_text(PLUGIN)
-    (ground.folder / "with-cache.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
     refused(ground, ground.run(*options, python=python), says)
     assert ground.left == []
 
