@@ -90,14 +90,18 @@ NOWHERE = {
 
 
 def honest(manager: type[Any]) -> type[Any]:
-    """The manager's class, made to delete only what its object created (it starts from the opposite: P1, P2, P4)."""
+    """The manager's class, made to delete only what a command of its object made (it starts from the opposite: P1, P2, P4).
+
+    The first command that succeeds is the one that makes the cluster: k3d's second, for the kubeconfig, may still fail.
+    """
 
     class Honest(manager):  # type: ignore[misc]
         _created = False
 
-        def _on_create(self, *arguments: Any, **options: Any) -> None:
-            super()._on_create(*arguments, **options)
+        def _exec(self, *arguments: Any, **options: Any) -> Any:
+            done = super()._exec(*arguments, **options)
             self._created = True
+            return done
 
     return Honest
 
