@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hotfire.errors import Interrupted, Unjudged
+from hotfire.errors import Breach, Interrupted, Unjudged
 from hotfire.kube.client import MERGE, Cluster, Forbidden, Object, Ref
 from hotfire.kube.wait import Late, Watch, aside, interrupt, interrupted, pause, shielded, wait_for
 from hotfire.words import Blame, Reason
@@ -51,6 +51,7 @@ def test_late_says_what_was_seen_of_each_object(cluster: Cluster, namespace: str
         wait_for(cluster, "one is done", "v1", "ConfigMap", namespace, until=done, deadline_s=0.5)
     assert caught.value.seen == {"one": f"at version {made['metadata']['resourceVersion']}"}
     assert caught.value.stopped_early is None and 0.5 <= caught.value.after_s < 1.5
+    assert isinstance(caught.value, Breach) and caught.value.reason is Reason.BREACH  # FAIL, if nobody looks at it
 
 
 def test_a_pointless_wait_stops_early_and_says_why(cluster: Cluster, namespace: str) -> None:
@@ -72,8 +73,9 @@ def test_a_closed_stream_is_never_success(cluster: Cluster, namespace: str, monk
     """The server ends each stream after a second; the wait goes on until it saw what it waits for, or its deadline."""
     monkeypatch.setattr("hotfire.kube.wait.CHUNK", 1)
     made = cluster.create(config_map(namespace))
-    with pytest.raises(Late, match="one is done"):
+    with pytest.raises(Breach, match=r"one is done: not after .*limit 2\.5s") as caught:
         wait_for(cluster, "one is done", "v1", "ConfigMap", namespace, until=done, deadline_s=2.5)
+    assert caught.value.reason is Reason.BREACH
     timer = later(1.5, lambda: cluster.replace({**made, "data": {"done": "yes"}}))
     assert wait_for(cluster, "one is done", "v1", "ConfigMap", namespace, until=done, deadline_s=10) == "yes"
     timer.join()

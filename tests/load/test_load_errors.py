@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from hotfire.errors import BadInput
+from hotfire.gates.statistics import judge_spaced
 from hotfire.load.plan import Plan, Prompt, draw
 from hotfire.load.run import LoadRun
 from hotfire.load.samples import Samples
 from hotfire.load.target import Target
 from hotfire.report import objective
-from hotfire.words import Outcome
+from hotfire.words import Outcome, Reason
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nX-Served-By: pod-1\r\n\r\n"
 
@@ -77,8 +78,10 @@ def test_each_failure_has_its_class_and_no_good_latency(ran: SimpleNamespace, na
 
 
 def test_an_error_is_never_retried(ran: SimpleNamespace) -> None:
-    """The server heard each request once, whatever became of it: 404, 429, 503, a reset, a stall."""
+    """The server heard each request once, whatever became of it: 404, 429, 503, a reset, a stall; a gate gets them all."""
     assert len(ran.server.heads) == len(SCRIPTS) == len(ran.samples.err)
+    judged = judge_spaced(len(SCRIPTS), int(ran.samples.is_error().sum()), 0.2, look=5, last_look=True)
+    assert (judged.outcome, judged.reason) == (Outcome.FAIL, Reason.BREACH)
 
 
 def test_everything_ends_within_the_timeout(ran: SimpleNamespace) -> None:

@@ -206,7 +206,8 @@ def test_an_older_deployment_is_never_taken_for_the_candidate(place: Place, new)
     """The old pods are Ready and answer all the while; the new ones never are, and that is what counts."""
     before = place.serving()
     ended = place.run(service(), new("--start-after", "300s", missing=1), scenario={"startup": {"ready_within": "6s"}})
-    assert (ended.code, ended.check("startup.within")["outcome"]) == (20, "FAIL"), ended.output
+    found = (ended.code, ended.verdict["verdict"], ended.check("startup.within")["blame"])
+    assert found == (20, "NO_GO", "candidate"), ended.output
     assert ended.check("load.slo[e2e-p80]")["reason"] == "blocked" and place.serving() == before
     served = ended.verdict["restored"]["served"]
     assert (served["failed"], served["ready"]) == (0, {"tiny": 1}), served  # one old pod served on through the way back
@@ -230,7 +231,8 @@ def test_a_fault_without_its_tool_is_invalid(place: Place, new) -> None:
     container["command"] = ["/usr/bin/python3", "/app/server.py"]
     ended = place.run(service(), bare, scenario={"faults": FAULTS[1:]})
     checks = [ended.check(f"faults.{name}[out-of-memory]") for name in ("effect", "recovers", "errors")]
-    assert ended.code == 21 and {one["outcome"] for one in checks} == {"INVALID"}, ended.output
+    found = {(one["outcome"], one["reason"]) for one in checks}
+    assert ended.code == 21 and found == {("INVALID", "no-effect")}, ended.output
     assert place.serving() == before
 
 
@@ -253,7 +255,8 @@ def test_sigterm_restores_and_never_exits_0(place: Place, new, number: signal.Si
     process.send_signal(number)
     process.wait(90)
     ended = place.ended(process.returncode, (place.folder / "output.txt").read_text())
-    assert (ended.code, ended.verdict["record"]["interrupted"]) == (21, True), ended.output
+    found = (ended.code, ended.verdict["verdict"], ended.verdict["record"]["interrupted"])
+    assert found == (21, "INCONCLUSIVE", True), ended.output
     assert place.serving() == before and place.lease() == ""
 
 

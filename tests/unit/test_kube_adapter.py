@@ -3,14 +3,21 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from pytest_kubernetes.options import ClusterOptions
+from pytest_kubernetes.providers import base as providers
 from pytest_kubernetes.providers import select_provider_manager
 
 from hotfire.cli import main
 from hotfire.errors import BadInput, HarnessError
+from hotfire.stand.embedded import lifecycle, machine
+from hotfire.stand.embedded import plan as embedded_plan
+from hotfire.stand.embedded.manager import EmbeddedManager
+from hotfire.stand.embedded.plan import Stand
 from hotfire.stand.pytest_kubernetes import honest, provided
 from hotfire.words import Provider
 
@@ -161,6 +168,29 @@ def test_a_provider_beside_a_cluster_of_the_users_is_refused(desk: Desk, given: 
     said = "--provider makes a cluster of its own: not with --kubeconfig or --context\n"
     assert (ended.exit_code, ended.stderr, ended.stdout) == (4, said, "")
     assert desk.told == [] and desk.kubeconfig.read_text() == USERS
+
+
+def not_called(*arguments: object, **options: object) -> None:
+    raise AssertionError(f"called with {arguments}")
+
+
+def test_a_stand_that_is_up_is_used_at_once_and_left_running(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `hotfire stand up` made outlives the session, and pytest-kubernetes sleeps no second before it looks at it."""
+    stand = Stand(name="pytest-hotfire")
+    for what, name, instead in (
+        (embedded_plan, "RUN", desk.folder), (machine, "check", lambda: None),
+        (lifecycle, "status", lambda stand: SimpleNamespace(phase="up", nodes={"gpu-1": True})),
+        (lifecycle, "up", not_called), (lifecycle, "down", not_called), (providers, "sleep", not_called),
+    ):  # fmt: skip
+        monkeypatch.setattr(what, name, instead)
+    stand.state.mkdir()
+    stand.kubeconfig.write_text(USERS)
+    EmbeddedManager("hotfire").delete()  # nobody called create
+    manager = EmbeddedManager("hotfire")
+    manager.create(ClusterOptions(kubeconfig_path=desk.folder / "given"))
+    assert (desk.folder / "given").read_text() == USERS
+    manager.delete()
+    assert stand.kubeconfig.read_text() == USERS
 
 
 def test_a_missing_program_is_one_line(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
