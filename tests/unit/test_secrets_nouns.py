@@ -93,6 +93,7 @@ def test_a_value_that_is_printed_in_a_log_or_an_event_is_found(api: Answers, for
         (404, "404 page not found"),
         (404, '{"detail":"Not Found"}'),
         (501, '{"error":{"code":501,"type":"not_supported_error"}}'),
+        status(503, "ServiceUnavailable", 'error trying to reach service: malformed HTTP response "\\x00\\x00\\x06\\x04"'),
     ],
 )
 def test_a_server_that_says_it_has_no_page_has_none_to_leak(api: Answers, code: int, body: str) -> None:

@@ -22,6 +22,7 @@ from hotfire.scenario.model import InjectedSecret, Located, Serves
 from hotfire.words import Blame, Reason
 
 LEAVE_S, CATCH_UP_S = 40.0, 3.0  # seconds: the default grace of 30 s and a kubelet's rest / after the last one left
+NO_HTTP = "malformed HTTP response"  # Go's net/http of a port that speaks something else, such as gRPC: no page is there
 NO_PAGE = (404, 501)  # a server's own word that it has no such page; 501: llama.cpp without --metrics
 PROBE_WAIT = 6.0  # seconds in which the scheduler must have refused a pod that nothing can fit
 
@@ -170,7 +171,8 @@ class Candidate:
         try:
             return page(self.cluster, pod, path, port)
         except ApiError as error:
-            if error.status in NO_PAGE and error.body.get("kind") != "Status":
+            own = error.body.get("kind") != "Status"
+            if error.status in NO_PAGE if own else NO_HTTP in error.message:
                 return None
             text = (
                 f"metrics: {error.message}; a page or the server's own 404 is expected: allow `get pods/proxy` (see `hotfire "
