@@ -6,14 +6,13 @@ count until they are gone; quotas are played through beside the nodes.
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 from kubernetes.utils.quantity import parse_quantity
 
 from hotfire.kube.client import Cluster, Forbidden, Object, Ref
-from hotfire.kube.fit import fits, requests
+from hotfire.kube.fit import allocatable, fits, requests
 from hotfire.kube.pods import condition, leaving, terminating
 from hotfire.rollout.closure import closure, written
 from hotfire.rollout.snapshot import images_of, running
@@ -38,13 +37,15 @@ class Change:
 @dataclass(frozen=True)
 class Room:
     """What the arithmetic rests on. pods: all on the nodes that may be read; quotas: ResourceQuota objects;
-    own: pods of the run's own, which are there before the candidate comes and after it went."""
+    own: pods of the run's own, which are there before the candidate comes and after it went; whole: whether the pods of all
+    namespaces could be read."""
 
     changes: Sequence[Change]
     nodes: Sequence[Object]
     pods: Sequence[Object]
     quotas: Sequence[Object] = ()
     own: Sequence[Object] = ()
+    whole: bool = True
 
 
 @dataclass
@@ -178,6 +179,13 @@ def way_back(room: Room) -> list[str]:
     return lines
 
 
+def contested(room: Room) -> list[str]:
+    """Devices that a node may have given to pods nobody let us see: how many of them are free is not known."""
+    states = [obj for change in room.changes for obj in (change.after, change.before) if obj is not None]
+    asked = {key for obj in states for key in requests({"spec": obj["spec"]["template"]["spec"]}) if "/" in key}
+    return [] if room.whole else sorted(key for key in asked if any(allocatable(node).get(key) for node in room.nodes))
+
+
 def _unknown(change: Change) -> list[str]:
     """Why what is there now is no last known good."""
     before = change.before or {}
@@ -208,7 +216,10 @@ def held(cluster: Cluster, located: Located, namespace: str) -> list[str]:
 
 
 def gather(cluster: Cluster, located: Located, namespace: str, own: Sequence[Object] = ()) -> Room:
-    """Read what the arithmetic needs; pods of other namespaces count where they may be read. own: as in Room."""
+    """Read what the arithmetic needs; pods of other namespaces count where they may be read. own: as in Room.
+
+    Raises Forbidden: a quota that cannot be seen cannot be counted.
+    """
     workloads = {Ref.of(obj): obj for obj in written(located, namespace)}
     changes = []
     for serves in located.scenario.candidate.serves:
@@ -216,15 +227,14 @@ def gather(cluster: Cluster, located: Located, namespace: str, own: Sequence[Obj
         found = running(cluster, ref)
         pods = () if found is None else (*found.pods, *found.leaving, *found.others)
         changes.append(Change(workloads[ref], None if found is None else found.workload, pods))
+    whole = True
     try:
         pods = tuple(cluster.list("v1", "Pod"))
     except Forbidden:
-        pods = tuple(cluster.list("v1", "Pod", namespace))
-    quotas: list[Object] = []
-    for space in sorted({namespace, *(pod["metadata"]["namespace"] for pod in own)}):
-        with suppress(Forbidden):
-            quotas += cluster.list("v1", "ResourceQuota", space)
-    return Room(changes, cluster.list("v1", "Node"), pods, quotas, own)
+        pods, whole = tuple(cluster.list("v1", "Pod", namespace)), False
+    spaces = sorted({namespace, *(pod["metadata"]["namespace"] for pod in own)})
+    quotas = [quota for space in spaces for quota in cluster.list("v1", "ResourceQuota", space)]
+    return Room(changes, cluster.list("v1", "Node"), pods, quotas, own, whole)
 
 
 def _charged(pod: Object) -> Amounts:

@@ -76,6 +76,7 @@ def _needed(located: Located) -> Iterator[Right]:
     yield Right("list", "replicasets", "apps", why="which pods are this rollout's")
     for verb in ("get", "list"):
         yield Right(verb, "nodes", namespaced=False, why="where a pod may land")
+    yield Right("list", "resourcequotas", why="they must have room for the way there and for the way back")
     for verb in WRITE:
         yield Right(verb, "configmaps", why="the journal")
         yield Right(verb, "services", why="the run's own way to the candidate")
@@ -109,6 +110,9 @@ def _needed(located: Located) -> Iterator[Right]:
         yield Right("delete", "leases", "coordination.k8s.io", why="the watchdog's own, in the end")
 
 
+NEIGHBOURS = Right(
+    "list", "pods", namespaced=False, why="what pods of other namespaces hold is not free"
+)  # a run can do without
 SWEPT = tuple(kind for kind in CLOSURE if kind != CLAIM)
 
 

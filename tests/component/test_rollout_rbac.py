@@ -1,9 +1,15 @@
 """The Role that `hotfire rbac` prints is enough for a run, for its way back, and for every command after it."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
-from hotfire.kube.client import Cluster, Object, Ref
+from hotfire.check import CheckSpec, Evidence, running
+from hotfire.errors import Unjudged
+from hotfire.kube.client import Cluster, Forbidden, Object, Ref
 from hotfire.kube.wait import pause
+from hotfire.plugin.nouns.preflight import Preflight
 from hotfire.rollout.rbac import RUNNER, rbac
 from hotfire.rollout.rights import rights
 from hotfire.rollout.rollout import Rollout
@@ -15,6 +21,7 @@ from hotfire.scenario.model import Located
 from hotfire.words import Decision, State, Verdict
 from tests.planted_run import Ground, planted_suite
 
+GPU = "example.com/gpu"
 PERSON = {"kind": "User", "name": "reader", "apiGroup": "rbac.authorization.k8s.io"}
 MORE = {"mode": "promote", "users": "none"}
 
@@ -60,3 +67,54 @@ def test_with_the_printed_role_a_dead_run_is_brought_to_its_end(ground: Ground, 
     ending = command(reader, ground.namespace, tell=lambda line: None)
     assert (ending.state, ending.unproven) == (State.RESTORED, []) and ground.ended_well
     assert ground.cluster.find(Ref("v1", "Service", ground.namespace, "tiny")) is None
+
+
+@pytest.fixture
+def one_gpu(ground: Ground) -> Iterator[Object]:
+    """A node whose only device a pod of another namespace holds."""
+    name, server = f"n-{ground.namespace}", {"name": "a", "image": "i", "resources": {"limits": {GPU: "1"}}}
+    node = ground.cluster.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+    free = {"allocatable": {GPU: "1", "cpu": "1", "memory": "1Gi", "pods": "9"}, "capacity": {}}
+    node = ground.cluster.replace({**node, "spec": {}})  # without the taint that a node begins with
+    ground.cluster.replace({**node, "status": free}, subresource="status")
+    meta = {"name": name, "namespace": "default"}
+    pod = ground.cluster.create(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"nodeName": name, "containers": [server]}}
+    )
+    yield server
+    ground.cluster.delete(Ref.of(pod), uid=pod["metadata"]["uid"], grace=0)
+    ground.cluster.delete(Ref.of(node), uid=node["metadata"]["uid"])
+
+
+def lacking(cluster: Cluster, ground: Ground, located: Located, gpu: Object) -> tuple[list[str], list[Any]]:
+    """The lines of preflight.capacity for a candidate that asks for the device, and its evidence."""
+    seen: list[Any] = []
+    service, tiny = located.objects
+    spec = {**tiny["spec"], "template": {**tiny["spec"]["template"], "spec": {"containers": [gpu]}}}  # type: ignore[dict-item,index]
+    asking = located.model_copy(update={"objects": (service, {**tiny, "spec": spec})})
+    with running("a.check", CheckSpec("a.check", Evidence("room")), seen.append):
+        return list(Preflight(cluster, asking, ground.namespace).lacking_for_the_way_there()), [one.observed for one in seen]
+
+
+def test_with_the_printed_role_devices_of_others_and_quotas_count(ground: Ground, reader: Cluster, granted, one_gpu) -> None:
+    lines, seen = lacking(reader, ground, granted, one_gpu)
+    assert len(lines) == 1 and lines[0].endswith(f"1 full in {GPU}") and "counted: pods of all namespaces" in seen
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": ground.namespace}}
+    made = ground.cluster.create({**quota, "spec": {"hard": {"pods": "0"}}})
+    ground.cluster.replace({**made, "status": {"hard": {"pods": "0"}, "used": {"pods": "0"}}}, subresource="status")
+    assert "quota q: pods 0 used + 1 > 0" in lacking(reader, ground, granted, one_gpu)[0][0]
+
+
+def test_where_others_may_not_be_seen_free_devices_are_not_judged(ground: Ground, granted, one_gpu, monkeypatch) -> None:
+    everywhere = ground.cluster.list
+
+    def at_home(api_version: str, kind: str, namespace: str = "", **more: str) -> list[Object]:
+        if kind == "Pod" and not namespace:
+            raise Forbidden(403, "Forbidden", "list Pod: not cluster-wide")
+        return everywhere(api_version, kind, namespace, **more)
+
+    monkeypatch.setattr(ground.cluster, "list", at_home)
+    with pytest.raises(Unjudged, match=f"how many {GPU} are free is not known"):
+        lacking(ground.cluster, ground, granted, one_gpu)
+    lines, seen = lacking(ground.cluster, ground, granted, {**one_gpu, "resources": {}})
+    assert lines == [] and "counted: pods of this one, for others may not be listed" in seen

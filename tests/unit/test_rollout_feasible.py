@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from hotfire.rollout.feasible import Change, Room, steps, way_back, way_there
+from hotfire.rollout.feasible import Change, Room, contested, steps, way_back, way_there
 from hotfire.rollout.job import pod_on_paper
 
 GPU = "nvidia.com/gpu"
@@ -112,6 +112,16 @@ def test_a_watchdog_without_room_is_said_before_anything_changes():
     found = Room([Change(deployment(1, gpus=0), None)], [node("a", 1, cpu="1050m")], [], (), [pod_on_paper("ns")])
     assert [line.partition(":")[0] for line in way_there(found)] == ["deployment/llama"]  # the candidate finds it full
     assert "hotfire-watchdog, hotfire's own pod: no room for it" in way_there(replace(found, nodes=[node("a", 1, "50m")]))[0]
+
+
+def test_devices_are_contested_where_pods_of_other_namespaces_were_not_seen():
+    """Whichever way asks for them; CPU is not named, nor a device that no node has."""
+    there, back = deployment(1), deployment(1, gpus=0)
+    for after, before in ((there, None), (there, back), (back, there)):
+        assert contested(replace(room(after, before, nodes=[node("a", 1)]), whole=False)) == [GPU]
+        assert contested(room(after, before, nodes=[node("a", 1)])) == []
+    assert contested(replace(room(back, back, nodes=[node("a", 1)]), whole=False)) == []
+    assert contested(replace(room(there, nodes=[node("a", 0)]), whole=False)) == []
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from hotfire.check import Findings, saw
 from hotfire.errors import Unjudged
 from hotfire.kube.client import Cluster, Object, Ref
-from hotfire.rollout.feasible import Room, gather, held, way_back, way_there
+from hotfire.rollout.feasible import Room, contested, gather, held, way_back, way_there
 from hotfire.rollout.job import pod_on_paper
 from hotfire.rollout.load_job import on_paper
 from hotfire.rollout.metrics import Meter
@@ -67,16 +67,19 @@ class Preflight:
         scenario = self.located.scenario
         own = [pod_on_paper(home_of(self.located))] if scenario.stand.image else []
         own += on_paper(scenario.load, self.namespace) if scenario.load is not None else []
-        return gather(self.cluster, self.located, self.namespace, own)
+        room = gather(self.cluster, self.located, self.namespace, own)
+        saw("room", 1, f"counted: pods of {'all namespaces' if room.whole else 'this one, for others may not be listed'}")
+        return room
 
     def lacking_for_the_way_there(self) -> Findings:
         """What nodes and quotas lack for the candidate; the sums are in the lines."""
-        return Findings(way_there(self._room()), blame=Blame.PLATFORM)
+        room = self._room()
+        return _lacking(room, way_there(room))
 
     def lacking_for_the_way_back(self) -> Findings:
         """What would keep the last known good from returning."""
-        lines = [*way_back(self._room()), *held(self.cluster, self.located, self.namespace)]
-        return Findings(lines, blame=Blame.PLATFORM)
+        room = self._room()
+        return _lacking(room, [*way_back(room), *held(self.cluster, self.located, self.namespace)])
 
     def over_the_live_cap(self) -> Findings:
         """Where users are served, a load that would be more than its share of what they ask; how long a smaller one takes."""
@@ -100,3 +103,11 @@ class Preflight:
             fits = f"at {most:.3g}/s its {n:,} requests to the first look take {span(n / most)}"
         seen = f"{load.arrivals.text} is more than {load.live_cap.text} of the {served:.3g}/s that {serves.workload} serves"
         return Findings([f"{seen}; {fits}"], blame=Blame.PLATFORM, observed=peak, expected=f"<= {most:.3g}/s")
+
+
+def _lacking(room: Room, lines: list[str]) -> Findings:
+    """What lacks for certain. Raises Unjudged where nothing seems to, but devices may be held by pods that were not seen."""
+    if not lines and (devices := contested(room)):
+        unseen = f"how many {', '.join(devices)} are free is not known: pods of other namespaces may not be listed"
+        raise Unjudged(f"{unseen}; `hotfire rbac` grants it", reason=Reason.NO_DATA, blame=Blame.PLATFORM)
+    return Findings(lines, blame=Blame.PLATFORM)
