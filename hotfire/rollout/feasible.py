@@ -5,7 +5,8 @@ count until they are gone; quotas are played through beside the nodes.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -14,11 +15,12 @@ from kubernetes.utils.quantity import parse_quantity
 from hotfire.kube.client import Cluster, Forbidden, Object, Ref
 from hotfire.kube.fit import allocatable, fits, requests
 from hotfire.kube.pods import condition, leaving, terminating
-from hotfire.rollout.closure import closure, written
+from hotfire.rollout.closure import CLAIM, closure, referred, written
 from hotfire.rollout.snapshot import images_of, running
 from hotfire.scenario.model import Located
 
 Amounts = dict[str, Decimal]
+ONE_NODE, ONE_POD = "ReadWriteOnce", "ReadWriteOncePod"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Change:
 class Room:
     """What the arithmetic rests on. pods: all on the nodes that may be read; quotas: ResourceQuota objects;
     own: pods of the run's own, which are there before the candidate comes and after it went; whole: whether the pods of all
-    namespaces could be read."""
+    namespaces could be read; claims: those that the changes' pods mount, by name, each with its volume where that is known."""
 
     changes: Sequence[Change]
     nodes: Sequence[Object]
@@ -46,6 +48,7 @@ class Room:
     quotas: Sequence[Object] = ()
     own: Sequence[Object] = ()
     whole: bool = True
+    claims: Mapping[str, tuple[Object, Object | None]] = field(default_factory=dict)
 
 
 @dataclass
@@ -158,6 +161,7 @@ def way_there(room: Room) -> list[str]:
         _, stuck = play.roll(change.after, change.pods)
         if stuck:
             lines.append(f"{change.name}: {stuck}")
+        lines += [f"{change.name}: {line}" for line in _held_apart(room, change, change.after, change.pods)]
     return lines
 
 
@@ -176,7 +180,45 @@ def way_back(room: Room) -> list[str]:
         _, back = play.roll(change.before, new)
         if back:
             lines.append(f"{change.name}, on the way back: {back}")
+        lines += [f"{change.name}, on the way back: {line}" for line in _held_apart(room, change, change.before, new)]
     return lines
+
+
+def _held_apart(room: Room, change: Change, workload: Object, old: Sequence[Object]) -> list[str]:
+    """Claims of one pod, or of one node, that a surge would have mounted beside the old pods: each would wait for the other.
+
+    Where pods on several nodes mount a claim now, its volume does not hold to what the claim says.
+    """
+    spec, lines = workload["spec"], []
+    surge, _ = steps(workload, int(spec.get("replicas", 1) or 0))
+    pod: Object = {"metadata": {}, "spec": spec["template"]["spec"]}
+    for name in sorted(_mounted(pod) & room.claims.keys()) if surge else ():
+        claim, volume = room.claims[name]
+        modes = claim["spec"].get("accessModes") or []
+        places = _where(pod, volume, room.nodes) | _nodes(beside := [one for one in old if name in _mounted(one)])
+        shared = len(_nodes([one for one in change.pods if name in _mounted(one)])) > 1
+        if beside and (modes == [ONE_POD] or (modes == [ONE_NODE] and len(places) > 1 and not shared)):
+            sum_ = f"a surge of {surge} beside {len(beside)} old pods would mount claim {name} ({modes[0]})"
+            lines.append(f"{sum_}, on {' or '.join(sorted(places))}: say `strategy: {{type: Recreate}}`")
+    return lines
+
+
+def _where(pod: Object, volume: Object | None, nodes: Sequence[Object]) -> set[str]:
+    """Nodes that can ever take the pod, and from which its volume, where that is known, can be reached."""
+    bound = ((volume or {"spec": {}})["spec"].get("nodeAffinity") or {}).get("required")
+    terms = {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": bound}}}
+    reaches: Object = {"metadata": {}, "spec": terms if bound else {}}
+    every = [node for node in nodes if all(fits(one, [node], (), ever=True)[0] for one in (pod, reaches))]
+    return {node["metadata"]["name"] for node in every}
+
+
+def _nodes(pods: Sequence[Object]) -> set[str]:
+    return {pod["spec"]["nodeName"] for pod in pods if pod["spec"].get("nodeName")}
+
+
+def _mounted(pod: Object) -> set[str]:
+    """Names of the claims that a pod mounts."""
+    return {ref.name for ref in referred({"spec": {"template": pod}}, "") if ref.kind == CLAIM}
 
 
 def contested(room: Room) -> list[str]:
@@ -220,13 +262,13 @@ def gather(cluster: Cluster, located: Located, namespace: str, own: Sequence[Obj
 
     Raises Forbidden: a quota that cannot be seen cannot be counted.
     """
-    workloads = {Ref.of(obj): obj for obj in written(located, namespace)}
+    mine = {Ref.of(obj): obj for obj in written(located, namespace)}
     changes = []
     for serves in located.scenario.candidate.serves:
         ref = Ref("apps/v1", serves.kind, namespace, serves.name)
         found = running(cluster, ref)
         pods = () if found is None else (*found.pods, *found.leaving, *found.others)
-        changes.append(Change(workloads[ref], None if found is None else found.workload, pods))
+        changes.append(Change(mine[ref], None if found is None else found.workload, pods))
     whole = True
     try:
         pods = tuple(cluster.list("v1", "Pod"))
@@ -234,7 +276,19 @@ def gather(cluster: Cluster, located: Located, namespace: str, own: Sequence[Obj
         pods, whole = tuple(cluster.list("v1", "Pod", namespace)), False
     spaces = sorted({namespace, *(pod["metadata"]["namespace"] for pod in own)})
     quotas = [quota for space in spaces for quota in cluster.list("v1", "ResourceQuota", space)]
-    return Room(changes, cluster.list("v1", "Node"), pods, quotas, own, whole)
+    states = [obj for change in changes for obj in (change.after, change.before) if obj is not None]
+    refs = [ref for obj in states for ref in referred(obj, namespace) if ref.kind == CLAIM]
+    claims = {ref.name: claim for ref in refs if (claim := cluster.find(ref) or mine.get(ref))}
+    held_by = {name: (claim, _volume(cluster, claim)) for name, claim in claims.items()}
+    return Room(changes, cluster.list("v1", "Node"), pods, quotas, own, whole, held_by)
+
+
+def _volume(cluster: Cluster, claim: Object) -> Object | None:
+    """What the claim is bound to, where it may be read."""
+    name = claim["spec"].get("volumeName")
+    with suppress(Forbidden):
+        return cluster.find(Ref("v1", "PersistentVolume", "", name)) if name else None
+    return None
 
 
 def _charged(pod: Object) -> Amounts:

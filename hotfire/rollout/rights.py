@@ -110,9 +110,10 @@ def _needed(located: Located) -> Iterator[Right]:
         yield Right("delete", "leases", "coordination.k8s.io", why="the watchdog's own, in the end")
 
 
-NEIGHBOURS = Right(
-    "list", "pods", namespaced=False, why="what pods of other namespaces hold is not free"
-)  # a run can do without
+HELPFUL = (  # granted, not required: without them a run says what it cannot know
+    Right("list", "pods", namespaced=False, why="what pods of other namespaces hold is not free"),
+    Right("get", "persistentvolumes", namespaced=False, why="from which nodes a claim can be mounted"),
+)
 SWEPT = tuple(kind for kind in CLOSURE if kind != CLAIM)
 
 

@@ -124,6 +124,63 @@ def test_devices_are_contested_where_pods_of_other_namespaces_were_not_seen():
     assert contested(replace(room(there, nodes=[node("a", 0)]), whole=False)) == []
 
 
+def mounting(workload, **of_pod):
+    """It with the claim `models` among its volumes."""
+    template = workload["spec"]["template"]
+    volumes = [{"name": "m", "persistentVolumeClaim": {"claimName": "models"}}]
+    spec = {**workload["spec"], "template": {**template, "spec": {**template["spec"], "volumes": volumes, **of_pod}}}
+    return {**workload, "spec": spec}
+
+
+def claimed(mode, after, before, *on, volume=None):
+    """A room with two nodes and the claim, mounted by a pod of `before` on each of `on`."""
+    nodes = [{**node(name, 9), "metadata": {"name": name, "labels": {"host": name}}} for name in ("a", "b")]
+    pods = [pod(number, name, before) for number, name in enumerate(on)]
+    return replace(room(after, before, pods, nodes), claims={"models": ({"spec": {"accessModes": [mode]}}, volume)})
+
+
+def at_a():
+    """A volume that can be reached from node a alone."""
+    terms = [{"matchExpressions": [{"key": "host", "operator": "In", "values": ["a"]}]}]
+    return {"spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": terms}}}}
+
+
+ONE, POD = "ReadWriteOnce", "ReadWriteOncePod"
+SURGES, SWAPS, PINNED = (
+    mounting(deployment(1)),
+    mounting(deployment(1, 0, 1)),
+    mounting(deployment(1), nodeSelector={"host": "a"}),
+)
+
+
+@pytest.mark.parametrize(
+    ("found", "there", "back"),
+    [
+        (claimed(ONE, SURGES, SURGES, "a"), 1, 1),
+        (claimed(ONE, SWAPS, SURGES, "a"), 0, 1),
+        (claimed(ONE, SURGES, SWAPS, "a"), 1, 0),
+        (claimed(ONE, PINNED, PINNED, "a"), 0, 0),
+        (claimed(ONE, PINNED, SWAPS, "b"), 1, 0),
+        (claimed(ONE, SURGES, SURGES, "a", volume=at_a()), 0, 0),
+        (claimed(POD, PINNED, PINNED, "a"), 1, 1),
+        (claimed(POD, SWAPS, SWAPS, "a"), 0, 0),
+        (claimed("ReadWriteMany", SURGES, SURGES, "a"), 0, 0),
+        (claimed(ONE, SURGES, SURGES), 0, 1),
+        (claimed(ONE, SURGES, deployment(1), "a"), 0, 0),
+        (claimed(ONE, mounting(deployment(2)), mounting(deployment(2)), "a", "b"), 0, 0),
+    ],
+)
+def test_a_surge_does_not_mount_a_claim_beside_the_old_pods(found, there, back):
+    """Unless all land on one node, its volume can be reached from one alone, or pods of two nodes have it already."""
+    lines = [line for line in (*way_there(found), "|", *way_back(found)) if "claim" in line or line == "|"]
+    assert (lines.index("|"), len(lines) - lines.index("|") - 1) == (there, back)
+
+
+def test_a_claim_of_one_node_is_refused_with_the_sum():
+    said = "deployment/llama: a surge of 1 beside 1 old pods would mount claim models (ReadWriteOnce), on a or b"
+    assert way_there(claimed(ONE, SURGES, SURGES, "a")) == [f"{said}: say `strategy: {{type: Recreate}}`"]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
