@@ -15,7 +15,7 @@ from kubernetes.utils.quantity import parse_quantity
 from hotfire.kube.client import Cluster, Forbidden, Object, Ref
 from hotfire.kube.fit import allocatable, fits, requests
 from hotfire.kube.pods import condition, leaving, terminating
-from hotfire.rollout.closure import CLAIM, closure, referred, written
+from hotfire.rollout.closure import CLAIM, WORKLOADS, closure, referred, written
 from hotfire.rollout.snapshot import images_of, running
 from hotfire.scenario.model import Located
 
@@ -264,11 +264,11 @@ def gather(cluster: Cluster, located: Located, namespace: str, own: Sequence[Obj
     """
     mine = {Ref.of(obj): obj for obj in written(located, namespace)}
     changes = []
-    for serves in located.scenario.candidate.serves:
-        ref = Ref("apps/v1", serves.kind, namespace, serves.name)
-        found = running(cluster, ref)
-        pods = () if found is None else (*found.pods, *found.leaving, *found.others)
-        changes.append(Change(mine[ref], None if found is None else found.workload, pods))
+    for ref, obj in mine.items():
+        if ref.kind in WORKLOADS:
+            found = running(cluster, ref)
+            pods = () if found is None else (*found.pods, *found.leaving, *found.others)
+            changes.append(Change(obj, None if found is None else found.workload, pods))
     whole = True
     try:
         pods = tuple(cluster.list("v1", "Pod"))

@@ -82,12 +82,8 @@ class Scene:
 
     @cached_property
     def workloads(self) -> Sequence[Ref]:
-        """Those that must be there, in order of the journal; none of them in a namespace that was empty."""
-        return [Ref.of(obj) for obj in self.stored.objects if obj["kind"] in WORKLOADS and str(Ref.of(obj)) in self._served]
-
-    @property
-    def _served(self) -> Sequence[str]:
-        return self.journal.body.workloads
+        """Those that must be there, also those that serve no API; none of them in a namespace that was empty."""
+        return [Ref.of(obj) for obj in self.stored.objects if obj["kind"] in WORKLOADS]
 
     def populations(self) -> dict[Ref, Population | None]:
         """Read now."""
@@ -110,13 +106,14 @@ class Scene:
 
 def applicable(stored: Stored, workloads: Sequence[str], served_images: Sequence[str], probe: bool) -> dict[str, str]:
     """Point -> why it does not apply; to be fixed in the journal before anything is deployed."""
-    known = {str(Ref.of(obj)): obj for obj in stored.objects}
-    there = [known[name] for name in workloads if name in known]
+    there = [obj for obj in stored.objects if obj["kind"] in WORKLOADS]
+    serving = [obj for obj in there if str(Ref.of(obj)) in workloads]
     reasons: dict[str, str] = {}
-    if not there:
-        for point in ("target", "stability", "function"):
-            reasons[point] = "no workload was there before: the end is absent"
-    elif not served_images:
+    for point in ("target", "stability") if not there else ():
+        reasons[point] = "no workload was there before: the end is absent"
+    if not serving:
+        reasons["function"] = "no workload was there before: the end is absent"
+    elif not served_images or not any(obj["spec"].get("replicas", 1) for obj in serving):
         reasons["function"] = "no pod served before: there is nothing that could answer"
     elif not probe:
         reasons["function"] = "the run has no way to ask the baseline"
@@ -235,8 +232,9 @@ def traffic(scene: Scene) -> Finding:
     """Behind each Service are the target's pods, ready, and nothing else."""
     wrong: list[str] = []
     behind: dict[str, list[str]] = {}
-    populations = [found for found in scene.populations().values() if found is not None]
-    mine = {pod["metadata"]["uid"] for found in populations for pod in found.pods}
+    populations = {ref: found for ref, found in scene.populations().items() if found is not None}
+    mine = {pod["metadata"]["uid"] for found in populations.values() for pod in found.pods}
+    wanted = any(found.wanted for ref, found in populations.items() if str(ref) in scene.journal.body.workloads)
     there = {Ref.of(obj).name for obj in scene.stored.objects if obj["kind"] == "Service"}
     for service in scene.journal.body.services:
         found = endpoints(scene.journal.cluster, scene.namespace, service)
@@ -244,7 +242,7 @@ def traffic(scene: Scene) -> Finding:
         behind[service] = sorted(str(one.get("name", "an address without a pod")) for one in targets)
         wrong += [f"{service} reaches {one.get('name', 'an address')}" for one in targets if one.get("uid") not in mine]
         ready = [one for one in found if (one.get("conditions") or {}).get("ready")]
-        if service in there and any(one.wanted for one in populations) and not ready:
+        if service in there and wanted and not ready:
             wrong.append(f"{service} reaches no ready pod")
     return (
         unproven("; ".join(wrong), behind)

@@ -9,7 +9,7 @@ from hotfire.journal.store import Fingerprint, Stored, fingerprint, new_key
 from hotfire.kube.client import Cluster, NotFound, Object, Ref
 from hotfire.kube.pods import containers
 from hotfire.record.events import Snapshot as SnapshotEvent
-from hotfire.rollout.closure import closure
+from hotfire.rollout.closure import WORKLOADS, closure
 from hotfire.rollout.may_differ import comparable
 from hotfire.rollout.population import Population, population
 from hotfire.scenario.model import Located
@@ -21,7 +21,7 @@ HASHES = ("pod-template-hash", "controller-revision-hash")
 class Snapshot:
     """before: object -> as it was, None where there was none. rested: Secrets that the run never writes.
 
-    serving: workload -> its pods, where there was one.
+    serving: workload of the manifests -> its pods, where there was one.
     """
 
     before: Mapping[Ref, Object | None]
@@ -79,8 +79,8 @@ def take(cluster: Cluster, located: Located, namespace: str) -> Snapshot:
         elif live is not None:
             secrets.append(live)
     key = new_key() if secrets or any(ref.kind == "Secret" for ref in before) else b""
-    refs = {one.workload: Ref("apps/v1", one.kind, namespace, one.name) for one in located.scenario.candidate.serves}
-    serving = {workload: found for workload, ref in refs.items() if (found := running(cluster, ref)) is not None}
+    workloads = [ref for ref in before if ref.kind in WORKLOADS]
+    serving = {str(ref): found for ref in workloads if (found := running(cluster, ref)) is not None}
     return Snapshot(before, [fingerprint(one, key) for one in secrets], serving, key)
 
 

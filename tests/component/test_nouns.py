@@ -13,8 +13,10 @@ from hotfire.kube.wait import wait_for
 from hotfire.plugin.nouns.candidate import Candidate
 from hotfire.plugin.nouns.pods import CandidatePods
 from hotfire.record.events import Seen
+from hotfire.rollout.feasible import gather, way_back
 from hotfire.rollout.population import REVISION
 from hotfire.rollout.probes import RUN_LABEL
+from hotfire.rollout.snapshot import take
 from hotfire.scenario.loader import load
 from hotfire.words import Reason
 from tests.planted_run import MANIFESTS, SCENARIO
@@ -247,3 +249,14 @@ def test_a_pod_on_a_node_without_label_or_taint_is_named(hand: Hand) -> None:
     assert len(lines) == 1 and "{'accelerator': 'tpu'}, {'accelerator': 'gpu'} is expected" in lines[0] and missing == ""
     lines, _ = hand.ask(lambda: hand.pods.without_tolerations(declared.tolerates), Evidence("toleration", per="serving-pod"))
     assert lines[0] == "a does not tolerate dedicated=llm:NoSchedule" and "does not carry the taint" in lines[1]
+
+
+def test_a_workload_of_the_manifests_that_serves_no_api_is_counted_and_kept_like_the_others(hand: Hand) -> None:
+    service, tiny = hand.located.objects
+    side = {**tiny, "metadata": {"name": "side"}}
+    hand.make("apps/v1", "Deployment", "side", spec={**tiny["spec"], "replicas": 2})  # type: ignore[dict-item]
+    located = hand.located.model_copy(update={"objects": (service, tiny, side)})
+    room = gather(hand.cluster, located, hand.namespace)
+    assert [one.name for one in room.changes] == ["deployment/tiny", "deployment/side"]
+    assert "deployment/side: 0 of 2 pods serve now, there is no last known good to return to" in way_back(room)
+    assert list(take(hand.cluster, located, hand.namespace).serving) == ["deployment/side"]

@@ -4,6 +4,8 @@ A mutant is made before the first seven points are asked, or in the soak, before
 point of the same time is no mutant of its own.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from hotfire.errors import Breach, LeaseLost
@@ -196,6 +198,20 @@ def test_a_point_made_false_is_caught_by_that_point(life, point, mutant):
     found = {name: judge(life.scene, name) for name in asked}
     assert [name for name, one in found.items() if one.result is Proof.UNPROVEN] == [point], found
     assert len(found[point].evidence) > 10
+
+
+def test_a_workload_of_the_manifests_that_serves_no_api_is_looked_at_like_the_others(life):
+    """It was there before, so it is put back: its candidate's pods must be gone, its own must have landed."""
+    labels, pod = {"app": "side"}, life.deployment["spec"]["template"]["spec"]
+    spec = {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}
+    side = life.make("apps/v1", "Deployment", "side", {"spec": spec}, annotations={REVISION: "1"})
+    stored = life.scene.stored
+    scene = replace(life.scene, stored=replace(stored, objects=[*stored.objects, life.cluster.get(Ref.of(side))]))
+    found = {point: judge(scene, point) for point in ("landed", "population", "traffic", "closure")}
+    assert {point for point, one in found.items() if one.result is Proof.UNPROVEN} == {"landed", "population"}
+    assert "deployment/side: its controller has not" in found["population"].evidence
+    alone = applicable(Stored([side]), ("deployment/llama",), (DIGEST,), True)
+    assert set(alone) == {"function"} and "deployment/side" not in scene.journal.body.workloads
 
 
 def test_a_generation_that_no_controller_has_seen_is_no_landing(life):
