@@ -1,7 +1,8 @@
 """The snapshot beside the journal, inside the cluster: whoever finds the journal can restore, from any machine.
 
 Objects lie gzipped in immutable ConfigMap chunks owned by the journal. Secrets never do: those the run changes are copied
-whole into one immutable Secret, of all others only UID, resourceVersion and an HMAC are kept, under a key in that Secret.
+whole into chunks that are immutable Secrets, of all others only UID, resourceVersion and an HMAC are kept, under a key in the
+first of these.
 """
 
 import base64
@@ -13,13 +14,14 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from hotfire.errors import HarnessError
 from hotfire.journal.entries import Strict
 from hotfire.journal.journal import MANAGED, SELECT, Journal
 from hotfire.kube.client import Cluster, NotFound, Object, Ref
 
-CHUNK = 700_000  # bytes of base64 in one ConfigMap; the limit of the API is 1 MiB
+CHUNK = 700_000  # bytes of ASCII in one ConfigMap or Secret; the limit of the API is 1 MiB
 
 
 class Fingerprint(Strict):
@@ -60,19 +62,20 @@ def fingerprint(secret: Object, key: bytes) -> Fingerprint:
 
 def keep(journal: Journal, stored: Stored, **more: object) -> None:
     """Lay the snapshot down, then name its digest in the journal. more: changes of the journal in the same write."""
+    private = _parts(json.dumps([obj for obj in stored.objects if obj["kind"] == "Secret"])) if stored.key else []
     document = {
+        "secrets": len(private),
         "objects": [obj for obj in stored.objects if obj["kind"] != "Secret"],
         "absent": [[ref.api_version, ref.kind, ref.namespace, ref.name] for ref in stored.absent],
         "rested": [one.model_dump() for one in stored.rested],
     }
     text = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-    packed = base64.b64encode(gzip.compress(text, mtime=0)).decode()
-    parts = [packed[start : start + CHUNK] for start in range(0, len(packed), CHUNK)]
+    parts = _parts(base64.b64encode(gzip.compress(text, mtime=0)).decode())
     for number, part in enumerate(parts):
         _lay(journal, str(number), {"kind": "ConfigMap", "data": {"part": part}, "immutable": True})
-    if stored.key:
-        held = {"key": stored.key.hex(), "objects": json.dumps([obj for obj in stored.objects if obj["kind"] == "Secret"])}
-        _lay(journal, "secrets", {"kind": "Secret", "stringData": held, "immutable": True})
+    for number, part in enumerate(private):
+        held = {"objects": part} | ({} if number else {"key": stored.key.hex()})
+        _lay(journal, _secrets(number), {"kind": "Secret", "stringData": held, "immutable": True})
     journal.write(snapshot_digest=hashlib.sha256(text).hexdigest(), parts=len(parts), **more)
 
 
@@ -85,14 +88,15 @@ def fetch(journal: Journal) -> Stored:
         raise HarnessError(f"the snapshot of run {journal.body.run} cannot be read: {error}") from None
     if hashlib.sha256(text).hexdigest() != journal.body.snapshot_digest:
         raise HarnessError(f"the snapshot of run {journal.body.run} is not the one that its journal names")
-    document: Mapping[str, list[Object]] = json.loads(text)
+    document: Mapping[str, Any] = json.loads(text)
     rested = [Fingerprint.model_validate(one) for one in document["rested"]]
-    objects, key = list(document["objects"]), b""
-    if (secret := journal.cluster.find(_beside(journal, "Secret", "secrets"))) is not None:
-        objects += json.loads(base64.b64decode(secret["data"]["objects"]))
-        key = bytes.fromhex(base64.b64decode(secret["data"]["key"]).decode())
-    elif rested:
-        raise HarnessError(f"the Secret beside the journal of run {journal.body.run} is gone")
+    try:
+        held = [journal.cluster.get(_beside(journal, "Secret", _secrets(n)))["data"] for n in range(document["secrets"])]
+        text = b"".join(base64.b64decode(one["objects"]) for one in held)
+        key = bytes.fromhex(base64.b64decode(held[0]["key"]).decode()) if held else b""
+    except (NotFound, KeyError) as error:
+        raise HarnessError(f"the Secrets beside the journal of run {journal.body.run} cannot be read: {error}") from None
+    objects = [*document["objects"], *json.loads(text or b"[]")]
     return Stored(objects, [Ref(*item) for item in document["absent"]], rested, key)
 
 
@@ -116,6 +120,14 @@ def beside(cluster: Cluster, journal: Journal) -> list[Object]:
         for obj in cluster.list("v1", kind, journal.ref.namespace, labels=SELECT)
         if any(owner["uid"] == uid for owner in obj["metadata"].get("ownerReferences") or ())
     ]
+
+
+def _parts(text: str) -> list[str]:
+    return [text[start : start + CHUNK] for start in range(0, len(text), CHUNK)]
+
+
+def _secrets(number: int) -> str:
+    return f"secrets-{number}" if number else "secrets"
 
 
 def _beside(journal: Journal, kind: str, suffix: str) -> Ref:

@@ -163,6 +163,29 @@ def test_no_secret_value_is_ever_in_a_configmap(cluster, namespace):
     assert fetch(journal).objects == [made] and fetch(journal).key == key
 
 
+def test_secrets_larger_than_one_comes_back_whole_and_never_in_part(cluster, namespace):
+    secrets = [
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": {"k": name * 900_000}} for name in "ab"
+    ]
+    journal, key = opened(cluster, namespace), new_key()
+    keep(journal, Stored(secrets, key=key))
+    assert fetch(journal).objects == secrets and fetch(journal).key == key
+    *_, last = [obj for obj in beside(cluster, journal) if obj["kind"] == "Secret"]
+    cluster.delete(Ref.of(last), uid=last["metadata"]["uid"])
+    with pytest.raises(HarnessError, match="Secrets beside the journal of run run-a cannot be read"):
+        fetch(journal)
+
+
+def test_secrets_that_are_gone_are_not_passed_over(cluster, namespace):
+    """Also where no other is known by fingerprint alone."""
+    journal = opened(cluster, namespace)
+    keep(journal, Stored([{"kind": "Secret", "metadata": {"name": "a"}}], key=new_key()))
+    (only,) = [obj for obj in beside(cluster, journal) if obj["kind"] == "Secret"]
+    cluster.delete(Ref.of(only), uid=only["metadata"]["uid"])
+    with pytest.raises(HarnessError, match="cannot be read"):
+        fetch(journal)
+
+
 def test_a_snapshot_that_was_tampered_with_is_not_used(cluster, namespace):
     journal = opened(cluster, namespace)
     keep(journal, Stored([{"kind": "ConfigMap", "metadata": {"name": "a"}}]))
