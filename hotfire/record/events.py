@@ -208,6 +208,7 @@ class Snapshot(Event):
     type: Literal["snapshot"] = "snapshot"
     objects: tuple[dict[str, Any], ...]
     digest: str
+    left_out: tuple[str, ...] = Field((), description="what a restore could not put back, one line each")
 
 
 class Deployed(Event):

@@ -59,6 +59,7 @@ def _lines(event: Event) -> Iterator[str]:
             yield f"── {event.suite.removeprefix('test_').replace('_', ' ')}"
         case Snapshot():
             yield f"snapshot: {len(event.objects)} objects, sha256 {event.digest[:12]}"
+            yield from (f"  not in it: {line}" for line in event.left_out)
         case Deployed():
             yield f"deployed: {len(event.objects)} objects"
         case Armed():

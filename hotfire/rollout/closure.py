@@ -104,6 +104,15 @@ def _known(cluster: Cluster, api_version: str, kind: str, namespace: str) -> Seq
         return ()
 
 
+def unknown(cluster: Cluster) -> Iterator[str]:
+    """Kinds that could point at the workload and that the server has not, or not in the version that is looked for."""
+    for api_version, kind in POINTING:
+        try:
+            cluster.resource(api_version, kind)
+        except UnknownKind:
+            yield f"{kind} of {api_version}"
+
+
 def closure(cluster: Cluster, located: Located, namespace: str) -> dict[Ref, bool]:
     """Every object of the closure -> whether the manifests, or Helm with them, write it; the others are only rested on."""
     mine = {Ref.of(obj): obj for obj in written(located, namespace)}

@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hotfire.journal.store import Fingerprint, Stored, fingerprint, new_key
 from hotfire.kube.client import Cluster, NotFound, Object, Ref
 from hotfire.kube.pods import containers
 from hotfire.record.events import Snapshot as SnapshotEvent
-from hotfire.rollout.closure import WORKLOADS, closure
+from hotfire.rollout.closure import CLAIM, WORKLOADS, closure, unknown
 from hotfire.rollout.may_differ import comparable
 from hotfire.rollout.population import Population, population
 from hotfire.scenario.model import Located
@@ -21,13 +21,14 @@ HASHES = ("pod-template-hash", "controller-revision-hash")
 class Snapshot:
     """before: object -> as it was, None where there was none. rested: Secrets that the run never writes.
 
-    serving: workload of the manifests -> its pods, where there was one.
+    serving: workload of the manifests -> its pods, where there was one; unknown: kinds that the server does not have.
     """
 
     before: Mapping[Ref, Object | None]
     rested: Sequence[Fingerprint]
     serving: Mapping[str, Population]
     key: bytes = field(default=b"", repr=False)
+    unknown: Sequence[str] = ()
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -55,7 +56,16 @@ class Snapshot:
         rows += [{"object": f"secret/{one.name}", "uid": one.uid, "resourceVersion": one.resource_version, "hmac": one.hmac}
                  for one in self.rested]  # fmt: skip
         whole = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
-        return SnapshotEvent(objects=tuple(rows), digest=whole)
+        return SnapshotEvent(objects=tuple(rows), digest=whole, left_out=tuple(self._left_out()))
+
+    def _left_out(self) -> Iterator[str]:
+        """What no restore puts back, whoever changes it."""
+        there = {ref: obj for ref, obj in self.before.items() if obj is not None}
+        yield from (f"the contents of {ref}" for ref in there if ref.kind == CLAIM)
+        made = [ref for ref, obj in there.items() if (obj.get("spec") or {}).get("volumeClaimTemplates")]
+        yield from (f"the contents of the claims that {ref} makes" for ref in made)
+        yield from (f"the values of secret/{one.name}: a change is seen, not undone" for one in self.rested)
+        yield from (f"{kind}: the API server has no such kind" for kind in self.unknown)
 
 
 def _row(ref: Ref, obj: Object | None, key: bytes) -> Object:
@@ -81,7 +91,7 @@ def take(cluster: Cluster, located: Located, namespace: str) -> Snapshot:
     key = new_key() if secrets or any(ref.kind == "Secret" for ref in before) else b""
     workloads = [ref for ref in before if ref.kind in WORKLOADS]
     serving = {str(ref): found for ref in workloads if (found := running(cluster, ref)) is not None}
-    return Snapshot(before, [fingerprint(one, key) for one in secrets], serving, key)
+    return Snapshot(before, [fingerprint(one, key) for one in secrets], serving, key, tuple(unknown(cluster)))
 
 
 def running(cluster: Cluster, ref: Ref) -> Population | None:

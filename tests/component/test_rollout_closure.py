@@ -10,6 +10,8 @@ from hotfire.journal.journal import Body, Journal
 from hotfire.journal.store import Stored, fetch, keep
 from hotfire.kube.client import ApiError, Cluster, Conflict, Object, Ref
 from hotfire.kube.wait import pause
+from hotfire.report.live import lines
+from hotfire.rollout import closure as closures
 from hotfire.rollout import proof
 from hotfire.rollout.closure import closure
 from hotfire.rollout.fence import LABEL, fence
@@ -179,6 +181,15 @@ def test_secrets_that_are_rested_on_are_known_by_identity_alone(scene):
     live = {name: scene.cluster.get(Ref("v1", "Secret", scene.namespace, name))["metadata"] for name in SECRETS}
     known = {one.name: (one.uid, one.resource_version) for one in scene.stored.rested}
     assert known == {name: (meta["uid"], meta["resourceVersion"]) for name, meta in live.items()}
+
+
+def test_what_the_snapshot_does_not_hold_is_named_in_the_record_and_live(scene, monkeypatch):
+    monkeypatch.setattr(closures, "POINTING", (*closures.POINTING, ("example.com/v9", "Gate")))
+    event = take(scene.cluster, scene.located, scene.namespace).event()
+    rested = {f"the values of secret/{name}: a change is seen, not undone" for name in SECRETS}
+    named = {"the contents of persistentvolumeclaim/cache", "Gate of example.com/v9: the API server has no such kind"}
+    assert set(event.left_out) == rested | named
+    assert lines(event)[1:] == [f"  not in it: {line}" for line in event.left_out]
 
 
 def test_nothing_is_left_of_a_change_of_every_kind(scene):
