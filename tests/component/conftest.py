@@ -42,3 +42,12 @@ def flag_is_down() -> Iterator[None]:
 def reader(control_plane: ControlPlane) -> Cluster:
     """A user without any right but those a test grants."""
     return Cluster.connect(str(control_plane.kubeconfig("reader")))
+
+
+@pytest.fixture
+def restricted(cluster: Cluster, namespace: str) -> str:
+    """The namespace, where only restricted pods are let in."""
+    live = cluster.raw("GET", f"/api/v1/namespaces/{namespace}")
+    live["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] = "restricted"
+    cluster.replace(live)
+    return namespace

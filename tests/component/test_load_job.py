@@ -28,14 +28,6 @@ def located(tmp_path: Path, namespace: str) -> Located:
     return load(tmp_path / "scenario.yaml")
 
 
-@pytest.fixture
-def restricted(cluster: Cluster, namespace: str) -> str:
-    live = cluster.raw("GET", f"/api/v1/namespaces/{namespace}")
-    live["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] = "restricted"
-    cluster.replace(live)
-    return namespace
-
-
 def job(located: Located, namespace: str, **more: Any) -> Object:
     return manifest(
         located, namespace, "planted-1", "hotfire-load-1", image=IMAGE, args=["--plan", "-"], deadline_s=90.2, **more
