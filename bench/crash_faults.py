@@ -217,10 +217,17 @@ def _restored(place: Place, run: Process, before: str, waited: Cell) -> Cell:
 # -- the API server ---------------------------------------------------------------------------------------------------
 
 
+FORGOTTEN_S = (
+    125  # seconds until a Kubernetes client has forgotten an outage and backs off from the start again (client-go, reflector)
+)
+_last_down = [float(-FORGOTTEN_S)]  # when the API server was last killed here, CLOCK_MONOTONIC
+
+
 def api_down(at: Predicate, variant: str, seconds: float, *legal: int) -> Callable[[Place, str], Cell]:
     def cell_of(place: Place, cell: str) -> Cell:
-        """SIGKILL of the API server, and the same one started again."""
+        """SIGKILL of the API server, and the same one started again; one outage, not the next of several."""
         before, stand = past(place), place.world.running.stand
+        time.sleep(max(0.0, _last_down[0] + FORGOTTEN_S - time.monotonic()))
         with started(place, cell, variant, at) as run:
             old = processes.recorded(stand.state / "pids")["apiserver"]
             commands = json.loads((stand.state / "control.json").read_text())
@@ -228,6 +235,7 @@ def api_down(at: Predicate, variant: str, seconds: float, *legal: int) -> Callab
                 os.kill(old.pid, signal.SIGKILL)
                 try:
                     patiently("the API server is gone", lambda: not old.alive, 10)
+                    _last_down[0] = time.monotonic()
                     time.sleep(seconds)
                 finally:
                     processes.launch("apiserver", commands["apiserver"], stand.state / "pids", stand.logs)
