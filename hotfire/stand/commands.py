@@ -74,6 +74,7 @@ def status(name: str) -> None:
 @stand.command()
 def build() -> None:
     """Build the stand's binaries and images into the cache, once."""
+    machine.check()
     builder.binaries(None, _say)
     for name in images.NAMES:
         images.build(name, _say)

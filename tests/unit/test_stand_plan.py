@@ -126,14 +126,6 @@ def test_pods_and_system_have_cpus_of_their_own() -> None:
     assert pods and system and not set(system) & set(pods)
 
 
-def test_a_machine_without_root_is_told_so_in_one_line_with_a_way_out() -> None:
-    argv = ["unshare", "--user", sys.executable, "-m", "hotfire.stand.commands", "up"]
-    told = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
-    assert told.returncode == 4
-    assert len(told.stderr.splitlines()) == 1
-    assert "needs root" in told.stderr and "--kubeconfig" in told.stderr and "kind, k3d or minikube" in told.stderr
-
-
 def test_the_device_plugins_generated_code_is_of_the_committed_interface(tmp_path: Path) -> None:
     pytest.importorskip("grpc_tools")
     root = Path(plan.__file__).parents[3]

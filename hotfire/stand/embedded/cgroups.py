@@ -35,18 +35,6 @@ def unified() -> bool:
     return all(kind == "cgroup2" for _, kind in hierarchies())
 
 
-def lacking() -> list[str]:
-    """Controllers that are missing or may not be written to."""
-    there: set[str] = set()
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, where, kind, options, *_ = line.split()
-        if kind == "cgroup":
-            there.update(options.split(",") if os.access(where, os.W_OK) else ())
-        elif kind == "cgroup2" and os.access(where, os.W_OK):
-            there.update(Path(where, "cgroup.controllers").read_text().split())
-    return [name for name in NEEDED if name not in there]
-
-
 def _cpuset() -> Path:
     for root, kind in hierarchies():
         if (root / ("cpuset.cpus.effective" if kind == "cgroup2" else "cpuset.cpus")).exists():

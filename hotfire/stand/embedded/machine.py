@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import platform
 import shutil
 import subprocess
 import time
@@ -20,7 +19,7 @@ from hotfire.stand.embedded.patience import until
 from hotfire.stand.embedded.plan import Stand
 from hotfire.stand.embedded.processes import PATH, Process, recorded
 
-INSTEAD = "use your own cluster (--kubeconfig) or kind, k3d or minikube through pytest-kubernetes"
+CHECK = Path(__file__).parent / "machine.sh"
 DEBIAN_PACKAGES = tuple((Path(__file__).parent / "packages.txt").read_text().split())
 PROGRAMS = {
     "ip": "iproute2", "iptables": "iptables", "runc": "runc", "catatonit": "catatonit", "nsenter": "util-linux",
@@ -32,21 +31,13 @@ Phase = Literal["starting", "up", "stopping"]
 
 def check() -> None:
     """BadInput in one line, with everything that is missing and what to use instead."""
-    if lacking := list(_lacking()):
-        raise BadInput(f"the embedded stand cannot run here: needs {'; '.join(lacking)}. Instead, {INSTEAD}")
+    told = subprocess.run(["sh", str(CHECK), *_lacking()], capture_output=True, text=True, check=False)
+    if told.returncode:
+        raise BadInput(told.stderr.strip())
 
 
 def _lacking() -> Iterator[str]:
-    if platform.system() != "Linux":
-        yield f"Linux (this is {platform.system()})"
-        return
-    if os.geteuid() != 0:
-        yield "root"
-        return
-    if missing := cgroups.lacking():
-        yield f"cgroup controllers {', '.join(missing)}, writable"
-    elif sum(map(len, cgroups.cpus())) < 2:
-        yield "2 CPUs"
+    """What machine.sh does not look for, since it is asked before Debian's packages are there."""
     if packages := sorted({package for program, package in PROGRAMS.items() if not shutil.which(program, path=PATH)}):
         yield f"Debian packages {' '.join(packages)} (`make packages`)"
         return
