@@ -1,14 +1,16 @@
 """The embedded stand and the machine: one at a time, over any remains, without a trace. Takes the session's stand away."""
 
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from hotfire.stand.embedded import lifecycle, machine, network, plan, processes
+from hotfire.stand.embedded import build, lifecycle, machine, network, plan, processes
 from hotfire.stand.embedded.leftovers import Machine
 from hotfire.stand.embedded.lifecycle import Running
 from hotfire.stand.embedded.manager import EmbeddedManager
@@ -108,6 +110,27 @@ def test_up_starts_over_a_stand_whose_control_plane_was_killed(bare: None) -> No
         assert api.devices() == {"gpu-1": 2, "gpu-2": 2, "cpu-1": 0}
     assert not found.kubeconfig.exists()
     lifecycle.down(Stand(name="other"))
+
+
+@pytest.fixture
+def official() -> Iterator[Path]:
+    """A folder that holds every binary, as an unpacked release does: links to those that were built."""
+    with tempfile.TemporaryDirectory(dir=plan.cache()) as folder:  # a link does not leave its disk
+        for name, file in build.binaries(None, print).items():
+            os.link(file, Path(folder, name))
+        yield Path(folder)
+
+
+@pytest.mark.destructive
+def test_binaries_given_to_up_replace_those_of_a_running_stand(official: Path, bare: None) -> None:
+    lifecycle.up(ALONE)
+    for _ in range(2):  # the second time they are what runs
+        told = command("up", "--name", ALONE.name, "--binaries", str(official))
+        assert told.returncode == 0, told.stderr
+        there = processes.recorded(ALONE.state / "pids").items()
+        runs = {name: Path(f"/proc/{each.pid}/exe").readlink() for name, each in there if not name.startswith("node-")}
+        assert runs["apiserver"] == official / "kube-apiserver" and {file.parent for file in runs.values()} == {official}
+    assert "clearing" not in told.stderr
 
 
 @pytest.mark.destructive

@@ -201,17 +201,19 @@ def up(stand: Stand, wait_s: float = 0, say: Say = lambda _: None) -> Running:
     return running
 
 
-def _shape(stand: Stand) -> Mapping[str, int]:
-    return {"gpus": stand.gpus_per_node, "nodes": len(stand.nodes), "grace": stand.node_grace_s, "eviction": stand.eviction_s}
+def _shape(stand: Stand) -> Mapping[str, int | str]:
+    nodes = {"gpus": stand.gpus_per_node, "nodes": len(stand.nodes), "grace": stand.node_grace_s, "eviction": stand.eviction_s}
+    return {**nodes, "binaries": str(stand.binaries.resolve()) if stand.binaries else ""}
 
 
 def _serves(stand: Stand) -> bool:
-    """True when the stand of this name that runs is what is asked for; who wants no nodes is served by any."""
+    """True when the stand of this name that runs is what is asked for; who wants no nodes is served by any of its binaries."""
     try:
         found = json.loads((stand.state / "stand.json").read_text())
     except (OSError, ValueError):
         return False
-    return stand.control_plane_only or bool(found == _shape(stand))
+    wanted = _shape(stand)
+    return bool(found == wanted or (stand.control_plane_only and found.get("binaries") == wanted["binaries"]))
 
 
 def _start(stand: Stand, files: Mapping[str, Path], say: Say) -> None:
