@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: setup packages built tools demo test lint unit component stand-tests checks lock bench-stand bench-load bench-statistics crash-matrix
+.PHONY: setup packages built tools demo test lint unit component stand-tests checks lock bench-stand bench-load bench-statistics bench-demo crash-matrix
 
 setup: packages $(READY)
 
@@ -48,8 +48,8 @@ checks: $(READY)
 	@$(BIN)/python -m hotfire.check
 	@$(BIN)/python -m hotfire.scenario
 
-bench-stand bench-load bench-statistics: built
-	@$(BIN)/python bench/$(@:bench-%=%).py
+bench-stand bench-load bench-statistics bench-demo: built
+	@$(BIN)/python bench/$(@:bench-%=%).py $(ARGS)
 
 crash-matrix: built
 	@$(BIN)/python bench/crash_matrix.py $(ARGS)

@@ -383,11 +383,12 @@ def push_image(target: str, name: str | None, plain_http: bool) -> None:
 @main.command()
 @click.option("--keep", is_flag=True, help="leave the stand running")
 @click.option("--reports", type=click.Path(path_type=Path), default=Path("reports"), show_default=True)
-def demo(keep: bool, reports: Path) -> None:
+@click.option("--only", metavar="SCENARIO", help="one act alone")
+def demo(keep: bool, reports: Path, only: str | None) -> None:
     """Run the main job three times on the embedded stand: one GO, two NO_GO restored with proof."""
     from hotfire.demo import demo as play
 
-    raise SystemExit(play(keep=keep, reports=reports, echo=click.echo))
+    raise SystemExit(play(keep=keep, reports=reports, echo=click.echo, only=only))
 
 
 if __name__ == "__main__":

@@ -5,12 +5,11 @@ is OOM-killed at start (NO_GO). After each NO_GO what served before must serve a
 """
 
 import json
-import os
 import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import httpx
 import yaml
 
-from hotfire.errors import HarnessError
+from hotfire.errors import BadInput, HarnessError
 from hotfire.rollout.job import ACCOUNT
 from hotfire.rollout.rbac import rbac
 from hotfire.scenario.loader import load
@@ -28,7 +27,7 @@ from hotfire.stand.images import pull_secret, push_all
 
 NAME, NAMESPACE, WORKLOAD = "demo", "llm-serving", "smollm"
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
-ACTS = (("smollm-sound", 0), ("smollm-slow", 20), ("smollm-oom", 20))
+ACTS = {"smollm-sound": 0, "smollm-slow": 20, "smollm-oom": 20}  # scenario -> exit code
 Echo = Callable[[str], None]
 
 
@@ -75,21 +74,39 @@ class Observer:
         )
 
 
+@dataclass(frozen=True)
+class Played:
+    """An act's end. right: it ended as it must; folder: of its run, None when that left no certificate."""
+
+    right: bool
+    folder: Path | None
+
+
 def demo(*, keep: bool, reports: Path, echo: Echo, only: str | None = None) -> int:
-    """Play the acts; 0 when every one ended as it must. The stand is taken down unless `keep`."""
+    """Play the acts, or `only` the one of that name; 0 when every one ended as it must. The stand goes unless `keep`."""
+    if only not in (None, *ACTS):
+        raise BadInput(f"--only {only}: one of {', '.join(ACTS)} is expected")
     began = time.monotonic()
     running = up(Stand(name=NAME, gpus_per_node=2), wait_s=600, say=echo)
     try:
-        images = push_all(running.registry, say=echo)
-        prepare(Observer(running), images, running, echo)
-        right = [act(running, images, name, code, reports, echo) for name, code in ACTS if only in (None, name)]
-        echo(f"{sum(right)} of {len(right)} acts ended as they must, in {time.monotonic() - began:.0f} s")
+        played = play(running, [only] if only else list(ACTS), reports, echo)
     finally:
         if keep:
             echo(f"the stand stays: export KUBECONFIG={running.kubeconfig}; `hotfire stand down --name {NAME}` takes it away")
         else:
             down(Stand(name=NAME), say=echo)
+    right = [one.right for one in played]
+    echo(f"{sum(right)} of {len(right)} acts ended as they must, in {time.monotonic() - began:.0f} s")
+    for folder in filter(None, (one.folder for one in played)):
+        echo(f"certificate: {folder / 'certificate.html'}\nAllure results: {folder / 'allure-results'}")
     return 0 if all(right) else 1
+
+
+def play(running: Running, names: Sequence[str], reports: Path, echo: Echo) -> list[Played]:
+    """A baseline, and the acts of these names, on a stand that runs."""
+    images = push_all(running.registry, say=echo)
+    prepare(Observer(running), images, running, echo)
+    return [act(running, images, name, ACTS[name], reports, echo) for name in names]
 
 
 def prepare(observer: Observer, images: Mapping[str, str], running: Running, echo: Echo) -> None:
@@ -116,10 +133,10 @@ def prepare(observer: Observer, images: Mapping[str, str], running: Running, ech
     echo(f"baseline serves: {observer.look().answer!r}")
 
 
-def act(running: Running, images: Mapping[str, str], name: str, wanted: int, reports: Path, echo: Echo) -> bool:
+def act(running: Running, images: Mapping[str, str], name: str, wanted: int, reports: Path, echo: Echo) -> Played:
     """One run, and what the observer says of its end."""
     observer = Observer(running)
-    before = observer.look()
+    before, earlier = observer.look(), set(reports.glob(f"{name}-*"))
     echo(f"--- {name} (exit {wanted} is expected)")
     began = time.monotonic()
     code = hotfire_run(running, SCENARIOS / name / "scenario.yaml", images, reports)
@@ -130,12 +147,10 @@ def act(running: Running, images: Mapping[str, str], name: str, wanted: int, rep
     echo(f"--- {name}: exit {code}, {'as expected' if right else 'NOT as expected'}, in {time.monotonic() - began:.0f} s")
     seen = f"{WORKLOAD} {end}; digests {', '.join(after.digests)}; it says {after.answer!r}"
     echo(f"    kubectl and one request, not hotfire: {seen}")
-    newest = max(reports.glob(f"{name}-*/certificate.html"), key=os.path.getmtime, default=None)
-    if newest:
-        echo(f"    certificate: {newest}\n    Allure results: {newest.parent / 'allure-results'}")
-        for point in proof(newest.parent):
-            echo(f"    {point}")
-    return right
+    folder = next((one for one in set(reports.glob(f"{name}-*")) - earlier if (one / "certificate.html").exists()), None)
+    for point in proof(folder) if folder else ():
+        echo(f"    {point}")
+    return Played(right, folder)
 
 
 def hotfire_run(running: Running, scenario: Path, images: Mapping[str, str], reports: Path) -> int:

@@ -17,6 +17,7 @@ from hotfire.cli import main
         (("settle", "nowhere"), "no record.jsonl in it"),
         (("verify", "nowhere"), "no armed.json in it, the folder that `hotfire arm` named is expected"),
         (("sweep", "--older-than", "1"), "--older-than: 1 is not a duration"),
+        (("demo", "--only", "sound"), "--only sound: one of smollm-sound, smollm-slow, smollm-oom is expected"),
     ],
 )
 def test_a_wrong_option_is_bad_input_in_one_line(words: tuple[str, ...], says: str) -> None:
