@@ -213,10 +213,10 @@ class Settling:
         """After the commit: certify ends absent unless kept, everywhere else the candidate is the owner's now."""
         if not stays(self.journal):
             return self._end(State.CONFIRMED, *self._way_back())
-        began = time.monotonic()
-        release(self.journal, self.guard)
-        scene = self._new_scene()
-        proofs = self._prove(scene, proof.RESTORED, self._left(began))
+        left = self._left(time.monotonic())
+        patiently(lambda: release(self.journal, self.guard), left)
+        scene = patiently(self._new_scene, left)
+        proofs = self._prove(scene, proof.RESTORED, left)
         proofs |= self._soak(scene)
         reasons = {point: Finding(Proof.NOT_APPLICABLE, "nothing had to be restored") for point in proof.LAST}
         self._say(reasons)
@@ -270,9 +270,20 @@ class Settling:
             self._tombstone(left)
         return Ending(self.journal.state, proofs, restored, settled)
 
-    def _tombstone(self, left: Callable[[], float]) -> None:
-        patiently(lambda: drop(self.journal), left)
-        patiently(lambda: self.journal.write(settled=True), left)
+    def conclude(self, verdict: Verdict) -> None:
+        """The tombstone of a run whose own process can no longer say what it came to."""
+        self._tombstone(self._left(time.monotonic()), last_verdict=verdict)
+
+    def _tombstone(self, left: Callable[[], float], last_verdict: Verdict | None = None) -> None:
+        def once() -> None:
+            self.guard()
+            drop(self.journal)
+            if last_verdict is None:
+                self.journal.write(settled=True)
+            else:
+                self.journal.conclude(last_verdict, settled=True)
+
+        patiently(once, left)
 
     # -- proving --------------------------------------------------------------------------------------------------
 
@@ -403,9 +414,10 @@ def finish(journal: Journal, guard: Callable[[], None], tell: Callable[[str], No
     same = partial(moved, journal)
     settling = Settling(journal, guard, say, by, probe=ask, new_probe=ask, asked=same, takes_over=True)
     ending = settling.settle(Decision.ROLL_BACK, why)
+    residue = ending.proofs.get("residue")
+    released = residue is not None and residue.result is Proof.PROVEN
     if stays(journal):
         ending = replace(ending, problems=(*ending.problems, UNKNOWN))
-    if ending.safe or ending.state is State.CONFIRMED:  # nothing more can be found out from here
-        drop(journal)
-        journal.conclude(ending.verdict, settled=True)
+    if ending.safe or (stays(journal) and released):  # nothing more can be found out from here
+        settling.conclude(ending.verdict)
     return ending
