@@ -55,7 +55,8 @@ class DeleteAdded(OnObject):
 
 
 class DeleteNamespace(Strict):
-    """A namespace that the run creates. uid is empty in the entry before the creation; without it nothing is deleted."""
+    """A namespace that the run creates. uid is empty in the entry before the creation: a crash between this entry and the next
+    is resolved by the run's label on the namespace of that name."""
 
     op: Literal["delete-namespace"] = "delete-namespace"
     name: str

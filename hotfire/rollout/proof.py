@@ -22,7 +22,7 @@ from hotfire.rollout.helm import later
 from hotfire.rollout.may_differ import comparable, differences, owners
 from hotfire.rollout.owner import last_writer
 from hotfire.rollout.population import Population, endpoints
-from hotfire.rollout.restore import Restore, anchor_ref, is_ours, pods_left, swept, was_added
+from hotfire.rollout.restore import Restore, anchor_ref, namespace_made, pods_left, swept, was_added
 from hotfire.rollout.snapshot import images_of, running, template_hash
 from hotfire.words import Grade, Proof
 
@@ -97,11 +97,7 @@ class Scene:
 
     def namespace_gone(self) -> bool:
         """The run made the namespace and it is no longer there: nothing is left that a point could be about."""
-        made = self.journal.of_type(DeleteNamespace)
-        if not made:
-            return False
-        live = self.journal.cluster.find(Ref("v1", "Namespace", "", made[-1].name))
-        return live is None or not is_ours(live, made[-1], self.journal.body.run)
+        return bool(self.journal.of_type(DeleteNamespace)) and namespace_made(self.journal) is None
 
 
 def applicable(stored: Stored, workloads: Sequence[str], served_images: Sequence[str], probe: bool) -> dict[str, str]:
@@ -257,7 +253,7 @@ def residue(scene: Scene) -> Finding:
     if not scene.namespace_gone():
         wrong += [f"{Ref.of(obj)} carries the run's label" for obj in swept(scene.journal)]
         wrong += [f"{anchor_ref(scene.journal)} is there"] if scene.journal.cluster.find(anchor_ref(scene.journal)) else []
-        made = [] if scene.asked else scene.journal.of_type(DeleteNamespace)  # a kept candidate keeps its namespace
+        made = [] if scene.asked else scene.journal.of_type(DeleteNamespace)[-1:]  # a kept candidate keeps its namespace
         wrong += [f"namespace {one.name}, which the run made, is there" for one in made]
     return unproven("; ".join(wrong)) if wrong else proven("no open fault, the sweep found nothing of the run")
 

@@ -196,10 +196,14 @@ class Restore:
 
     def _delete_namespace(self) -> None:
         """A namespace that this run created: by the UID that the creation gave it, and with the run's label on it."""
-        for entry in self.journal.of_type(DeleteNamespace):
-            live = self.cluster.find(Ref("v1", "Namespace", "", entry.name))
-            if live is not None and is_ours(live, entry, self.journal.body.run):
-                self._delete(live)
+        live = namespace_made(self.journal)
+        if live is None or not labelled(live, self.journal.body.run):
+            return
+        made = DeleteNamespace(name=live["metadata"]["name"], uid=live["metadata"]["uid"])
+        if made not in self.journal.of_type(DeleteNamespace):
+            self.guard()
+            self.journal.record(made)
+        self._delete(live)
 
     # -- pods -----------------------------------------------------------------------------------------------------
 
@@ -270,13 +274,23 @@ def _owned_as_before(obj: Object, live: Object) -> Object:
 
 def was_added(live: Object, entry: DeleteAdded, run: str) -> bool:
     """Only what carries the run's label: a name alone may be somebody else's by now. A pipeline writes none."""
-    return entry.pipelines or (live["metadata"].get("labels") or {}).get(RUN_LABEL) == run
+    return entry.pipelines or labelled(live, run)
 
 
-def is_ours(namespace: Object, entry: DeleteNamespace, run: str) -> bool:
-    """Whether this very namespace was made by this very run."""
-    meta = namespace["metadata"]
-    return bool(entry.uid) and meta["uid"] == entry.uid and (meta.get("labels") or {}).get(RUN_LABEL) == run
+def labelled(live: Object, run: str) -> bool:
+    """Whether it carries the label of this run."""
+    return bool((live["metadata"].get("labels") or {}).get(RUN_LABEL) == run)
+
+
+def namespace_made(journal: Journal) -> Object | None:
+    """The very namespace that this run made, while it is there: by UID. A run that died, or heard no answer, before it could
+    write that down made the one that carries its label."""
+    made = journal.of_type(DeleteNamespace)
+    live = journal.cluster.find(Ref("v1", "Namespace", "", made[-1].name)) if made else None
+    if live is None:
+        return None
+    uid = made[-1].uid
+    return live if (live["metadata"]["uid"] == uid if uid else labelled(live, journal.body.run)) else None
 
 
 def swept(journal: Journal) -> Iterator[Object]:

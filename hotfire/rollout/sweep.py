@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from hotfire.errors import Refused
-from hotfire.journal.entries import DeleteNamespace
 from hotfire.journal.journal import SELECT, Journal, away, lying, next_step, parse
 from hotfire.journal.lease import API, Lease, leases_of
 from hotfire.journal.store import beside
@@ -17,7 +16,7 @@ from hotfire.kube.client import ApiError, Cluster, Forbidden, NotFound, Object, 
 from hotfire.kube.pods import leaving, stamp
 from hotfire.rollout.job import WATCHES
 from hotfire.rollout.probes import RUN_LABEL
-from hotfire.rollout.restore import SWEPT, anchor_name, is_ours
+from hotfire.rollout.restore import SWEPT, anchor_name, labelled, namespace_made
 from hotfire.rollout.watchdog import lease_ref
 from hotfire.words import State
 
@@ -137,10 +136,9 @@ class _Sweep:
                 self._delete(obj, f"of run {journal.body.run}")
         if journal.state is State.CONFIRMED and journal.body.keep:
             return
-        for entry in journal.of_type(DeleteNamespace):
-            live = self.cluster.find(Ref("v1", "Namespace", "", entry.name))
-            if live is not None and is_ours(live, entry, journal.body.run) and self._old(live):
-                self._delete(live, f"made by run {journal.body.run}")
+        live = namespace_made(journal)
+        if live is not None and labelled(live, journal.body.run) and self._old(live):
+            self._delete(live, f"made by run {journal.body.run}")
 
     def _over(self, run: str) -> bool:
         """Whether the run can need nothing any more."""

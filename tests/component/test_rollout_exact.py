@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from hotfire.errors import Breach, LeaseLost
-from hotfire.journal.entries import DeleteNamespace
 from hotfire.journal.journal import Body, Journal
 from hotfire.journal.store import fetch, keep
 from hotfire.kube.client import Cluster, NotFound, Object, Ref
@@ -373,27 +372,6 @@ def test_after_confirming_the_candidates_objects_belong_to_nobody_of_ours(old):
     assert "ownerReferences" not in meta and not meta.get("labels")
     assert [obj["metadata"]["name"] for obj in old.cluster.list("v1", "Service", old.namespace)] == ["llama"]
     assert deploy.differences() == (6, []) and release(journal, lambda: None) == []
-
-
-# -- namespaces ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("label", "uid", "goes"),
-    [("run-a", "right", True), ("run-a", "wrong", False), ("other", "right", False), ("run-a", "", False)],
-)
-def test_a_namespace_goes_only_with_uid_and_label_of_this_run(cluster, namespace, label, uid, goes):
-    meta = {"name": f"{namespace}-made", "labels": {RUN_LABEL: label}}
-    made = cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
-    body = Body(run="run-a", namespace=meta["name"], mode=Mode.CERTIFY, workloads=("deployment/llama",))
-    journal = Journal.open(cluster, namespace, body)
-    uids = {"right": made["metadata"]["uid"], "wrong": "00000000-0000-0000-0000-000000000000", "": ""}
-    journal.record(DeleteNamespace(name=meta["name"], uid=uids[uid]))
-    from hotfire.journal.store import Stored
-
-    Restore(journal, Stored([]), lambda: None).go()
-    live = cluster.find(Ref("v1", "Namespace", "", meta["name"]))
-    assert (live is None or "deletionTimestamp" in live["metadata"]) is goes
 
 
 def test_configuration_is_applied_before_what_uses_it() -> None:
