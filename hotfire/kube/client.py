@@ -102,7 +102,8 @@ class Cluster:
     def connect(cls, kubeconfig: str | None = None, context: str | None = None, timeout: float = 10, first: float = 10) -> Self:
         """Read the kubeconfig (or, inside a pod, its ServiceAccount) and ask the server for its version.
 
-        timeout: seconds for each call, over its retries; first: for this one. Raises BadInput with one line.
+        timeout: seconds for each call, over its retries; first: for this one. Raises BadInput with one line, caused by the
+        ApiError where the server answered so, or not at all.
         """
         configuration = Configuration()
         configuration.retries = False  # urllib3 would repeat PUT and DELETE, and sleep as long as Retry-After says
@@ -114,9 +115,9 @@ class Cluster:
         try:
             cluster.version = str(cluster.raw("GET", "/version", timeout=first)["gitVersion"])
         except Forbidden as error:
-            raise BadInput(f"{where}: refuses the credentials: {error.message}") from None
+            raise BadInput(f"{where}: refuses the credentials: {error.message}") from error
         except ApiError as error:
-            raise BadInput(f"{where}: unreachable: {error.message}") from None
+            raise BadInput(f"{where}: unreachable: {error.message}") from error
         return cluster
 
     # -- objects --------------------------------------------------------------------------------------------------

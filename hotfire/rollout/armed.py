@@ -57,6 +57,7 @@ class ByWatchdog:
             try:
                 dead = sight.look()
                 journal.reread()
+                passing = Passing()
             except ApiError as error:
                 if not passing(error):
                     raise
@@ -70,12 +71,13 @@ class ByWatchdog:
 
     def tombstone(self, journal: Journal, left: Callable[[], float]) -> Mapping[str, Finding]:
         """What the watchdog that took over has proven, once the run's journal is a tombstone."""
-        run = journal.body.run
+        run, passing = journal.body.run, Passing()
         while left() > 0:
             try:
                 journal.reread()
+                passing = Passing()
             except ApiError as error:
-                if not error.passing:
+                if not passing(error):
                     return {}
             if journal.body.run != run:
                 return {}
@@ -100,12 +102,12 @@ def _restoring(journal: Journal) -> bool:
 
 
 def _taken_up(journal: Journal, me: str) -> bool:
-    deadline = time.monotonic() + TAKEN_S
+    deadline, passing = time.monotonic() + TAKEN_S, Passing()
     while time.monotonic() < deadline:
         try:
             journal.reread()
         except ApiError as error:
-            if not error.passing:
+            if not passing(error):
                 raise
         if _restoring(journal) and journal.body.by != me:
             return True

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from hotfire.journal.lease import NotRenewed
-from hotfire.kube.client import ApiError, Conflict, Forbidden
+from hotfire.kube.client import ApiError, Conflict, Forbidden, UnknownKind
 from hotfire.kube.wait import pause
 
 T = TypeVar("T")
@@ -27,14 +27,17 @@ class Patience:
 
 
 class Passing:
-    """Whether a failure may pass. An API server that was just started refuses everything until it has read its roles, so for
-    RIGHTS_S a Forbidden may, too."""
+    """Whether a failure may pass. An API server that was just started refuses everything until it has read its roles, and does
+    not know the kinds that were added to it, so for RIGHTS_S a Forbidden and an UnknownKind may, too.
+
+    One for each spell of trouble: what succeeded begins a new one.
+    """
 
     def __init__(self) -> None:
         self.refused = 0.0
 
     def __call__(self, error: ApiError | NotRenewed) -> bool:
-        if isinstance(error, Forbidden):
+        if isinstance(error, Forbidden | UnknownKind):
             self.refused = self.refused or time.monotonic()
             return time.monotonic() - self.refused < RIGHTS_S
         return isinstance(error, NotRenewed | Conflict) or error.passing

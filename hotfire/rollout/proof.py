@@ -14,13 +14,14 @@ from hotfire.journal.entries import DeleteAdded, DeleteNamespace, FaultBegun
 from hotfire.journal.journal import Journal
 from hotfire.journal.lease import NotRenewed
 from hotfire.journal.store import Stored, fingerprint
-from hotfire.kube.client import ApiError, Object, Ref
+from hotfire.kube.client import ApiError, Forbidden, Object, Ref, UnknownKind
 from hotfire.kube.pods import containers, grade, leaving, terminating
 from hotfire.kube.wait import pause
 from hotfire.rollout.closure import WORKLOADS, autoscaled
 from hotfire.rollout.helm import later
 from hotfire.rollout.may_differ import comparable, differences, owners
 from hotfire.rollout.owner import last_writer
+from hotfire.rollout.patience import Passing
 from hotfire.rollout.population import Population, endpoints
 from hotfire.rollout.restore import Restore, anchor_ref, namespace_made, pods_left, swept, was_added
 from hotfire.rollout.snapshot import images_of, running, template_hash
@@ -366,26 +367,30 @@ def judge(scene: Scene, point: str) -> Finding:
 
 
 def eventually(scene: Scene, point: str, left: Callable[[], float], waits: Callable[[str], None] = lambda why: None) -> Finding:
-    """The point, asked again until it is proven or no time is left: terminating pods need theirs, an API server its rest.
+    """The point, asked again until it is proven or no time is left: terminating pods need theirs, an API server its rest. One
+    that refuses gets its moment even where no time is left: that is no answer.
 
     waits: is told each time why it goes on. Raises LeaseLost: what another has taken over, or what is gone with its
     namespace, is nothing to wait for.
     """
+    passing = Passing()
     while True:
-        hopeless = point == "function" and scene.probe is None
+        hopeless, refused = point == "function" and scene.probe is None, False
         try:
             found = judge(scene, point)
             hopeless |= point == "closure" and scene.asked is not None  # what is not as asked does not become so by waiting
+            passing = Passing()
         except ApiError as error:
-            if not error.passing:
+            if not passing(error):
                 raise
+            refused = isinstance(error, Forbidden | UnknownKind)
             found = unproven(f"the API server does not answer: {error.message}")
-        if found.result is not Proof.UNPROVEN or left() <= 0 or hopeless:
+        if found.result is not Proof.UNPROVEN or hopeless or (left() <= 0 and not refused):
             return found
         waits(f"{point}: {found.evidence}")
         with suppress(NotRenewed):
             scene.guard()
-        pause(min(0.3, max(0.05, left())))
+        pause(0.3 if refused else min(0.3, max(0.05, left())))
 
 
 def _unfinished(live: Object) -> list[str]:

@@ -296,7 +296,7 @@ class Settling:
 
     def _soak(self, scene: Scene) -> dict[str, Finding]:
         """Watch it for a while, then ask what must not have changed. Nothing to watch, no soak."""
-        scene.soaked = proof.vitals(scene)
+        scene.soaked = patiently(lambda: proof.vitals(scene), self._left(time.monotonic()))
         if scene.soaked:
             pause(self.journal.body.soak_s)
         return self._prove(scene, proof.SETTLED, lambda: 0)

@@ -21,7 +21,7 @@ from hotfire.journal.lease import API, Lease, NotRenewed, Sight, leases_of
 from hotfire.journal.store import fetch, owed
 from hotfire.kube.client import ApiError, Cluster, NotFound, Ref
 from hotfire.kube.wait import interrupt, pause
-from hotfire.rollout.patience import Patience
+from hotfire.rollout.patience import Passing, Patience
 from hotfire.rollout.restore import Restore
 from hotfire.rollout.settle import InProcess, finish
 from hotfire.rollout.waiting import as_before, undeployed
@@ -51,18 +51,20 @@ class Watchdog:
 
     def watch(self) -> None:
         """Return when the run has ended, or is no longer there. Raises LeaseLost when another watchdog took over."""
+        passing = Passing()
         while True:
             try:
                 self.own.guard()
                 if self.look():
                     return
+                passing = Passing()
             except NotRenewed as late:  # the API server is away; nobody may have taken anything
                 self.tell(f"{late}")
             except LeaseLost as lost:  # the journal was moved on meanwhile: look again, if this is still the watchdog
                 self.tell(f"{lost}")
                 _still(self.own)
             except ApiError as error:
-                if not error.passing and not isinstance(error, NotFound):
+                if not passing(error) and not isinstance(error, NotFound):
                     raise
                 if isinstance(error, NotFound) and self.cluster.find(self.journal.ref) is None:
                     self.tell("the journal was deleted: there is nothing to restore from")
@@ -226,9 +228,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: interrupt())
-    identity = os.environ.get("POD_NAME") or f"process-{os.getpid()}"
+    identity, passing = os.environ.get("POD_NAME") or f"process-{os.getpid()}", Passing()
     try:
-        guard_run(Cluster.connect(given.kubeconfig), given.home, given.journal, given.run, identity, _tell)
+        while (error := _watched(given, identity)) is not None:  # as long as the Job may live
+            _tell(f"{error}")
+            if not passing(error):
+                return 1
+            pause(1.0)
     except (BadInput, Refused, Interrupted) as error:
         _tell(f"{error}")
         return 1
@@ -236,6 +242,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _tell(f"{type(error).__name__}: {error}")
         return 1
     return 0
+
+
+def _watched(given: argparse.Namespace, identity: str) -> ApiError | None:
+    """Watch to the end; what the API server had against it, which may pass."""
+    try:
+        guard_run(Cluster.connect(given.kubeconfig), given.home, given.journal, given.run, identity, _tell)
+    except ApiError as error:
+        return error
+    except BadInput as bad:
+        if isinstance(bad.__cause__, ApiError):  # nobody answers yet: the kubelet would start it again later and later
+            return bad.__cause__
+        raise
+    return None
 
 
 if __name__ == "__main__":

@@ -6,15 +6,20 @@ from contextlib import suppress
 import pytest
 
 from hotfire.errors import LeaseLost
-from hotfire.journal.store import beside
-from hotfire.kube.client import ApiError, Cluster, Forbidden, Object, TooMany
+from hotfire.journal.lease import Lease
+from hotfire.journal.store import Stored, beside
+from hotfire.kube.client import ApiError, Cluster, Forbidden, Object, TooMany, UnknownKind
 from hotfire.rollout import patience
+from hotfire.rollout.armed import ByWatchdog, ask
 from hotfire.rollout.probes import RUN_LABEL
+from hotfire.rollout.proof import Scene as ProofScene
+from hotfire.rollout.proof import eventually
 from hotfire.rollout.restore import anchor_ref
-from hotfire.rollout.settle import Ending, finish
+from hotfire.rollout.settle import Ending, Settling, finish
 from hotfire.rollout.sweep import sweep
+from hotfire.rollout.watchdog import Watchdog, lease_ref
 from hotfire.words import Proof, State
-from tests.dead_run import Scene
+from tests.dead_run import Scene, T, restored
 
 THROTTLED = TooMany(429, "TooManyRequests", "replace: too many requests")
 REFUSED = Forbidden(403, "Forbidden", "replace: no policy allows it")
@@ -86,3 +91,77 @@ def test_a_lease_that_is_lost_after_the_release_leaves_journal_and_snapshot_to_t
     with suppress(LeaseLost):
         finished(confirmed, lost)
     assert released(confirmed) and not confirmed.read().ended and beside(confirmed.cluster, confirmed.journal)
+
+
+# -- an API server that has not read its roles, or its kinds, yet -----------------------------------------------------
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, of: object, name: str, *errors: ApiError) -> list[ApiError]:
+    """The next calls of a method raise these; those that are left."""
+    real, left = getattr(of, name), list(errors)
+
+    def call(*words: object, **more: object) -> object:
+        if left:
+            raise left.pop()
+        return real(*words, **more)
+
+    monkeypatch.setattr(of, name, call)
+    return left
+
+
+@pytest.mark.parametrize("error", [REFUSED, UnknownKind(404, "UnknownKind", "no kind HTTPRoute")], ids=["right", "kind"])
+def test_a_point_is_asked_again_even_where_no_time_is_left(scene, monkeypatch, error):
+    asked = ProofScene.of_old(scene.journal, Stored([scene.settings()]), None, lambda: None)
+    left = answers(monkeypatch, scene.cluster, "find", error)
+    assert eventually(asked, "closure", lambda: 0).result is Proof.PROVEN and left == []
+
+
+def test_a_refusal_that_lasts_is_no_proof(scene, monkeypatch):
+    monkeypatch.setattr(patience, "RIGHTS_S", 0.5)
+    asked = ProofScene.of_old(scene.journal, Stored([scene.settings()]), None, lambda: None)
+    answers(monkeypatch, scene.cluster, "find", *[REFUSED] * 100)
+    with pytest.raises(Forbidden):
+        eventually(asked, "closure", lambda: 0)
+
+
+def test_a_run_asks_its_watchdog_and_waits_for_its_tombstone_through_a_refusal(scene, monkeypatch):
+    scene.watchdog()
+    settling = Settling(scene.journal, scene.lease.guard, lambda event: None, "run-a", ByWatchdog("run-a"))
+    ask(scene.journal, "ROLL_BACK", "a gate failed")
+    left = answers(monkeypatch, scene.cluster, "get", REFUSED)
+    settling.executor.begin(settling, "a gate failed", lambda: 20.0)
+    assert scene.journal.body.by == "watchdog/dog-a" and left == []
+    scene.dies()
+    left += answers(monkeypatch, scene.cluster, "get", REFUSED)
+    assert settling.executor.tombstone(scene.journal, lambda: 20.0) and left == []
+
+
+def test_a_watchdog_looks_again_after_a_refusal_and_after_it_was_well_in_between(scene, monkeypatch):
+    monkeypatch.setattr(patience, "RIGHTS_S", 1.0)
+    told: list[str] = []
+    own = Lease.take_named(scene.cluster, {lease_ref(scene.namespace, scene.journal.ref.name): "x"}, "dog-a", T)
+    dog = Watchdog(scene.journal, own, "watchdog/dog-a", told.append)
+    looks = iter([REFUSED, None, None, None, None, None, None, REFUSED, True])
+
+    def look() -> bool:
+        found = next(looks)
+        if isinstance(found, ApiError):
+            raise found
+        return bool(found)
+
+    monkeypatch.setattr(dog, "look", look)
+    dog.watch()
+    own.release()
+    assert told == ["cannot look: replace: no policy allows it"] * 2
+
+
+def test_a_watchdog_that_starts_while_nobody_answers_waits_and_then_watches(control_plane, scene):
+    control_plane.freeze_api()
+    try:
+        process = scene.watchdog(until="GET /version: ")
+    finally:
+        control_plane.thaw_api()
+    scene.said(process, "watching run")
+    scene.dies()
+    scene.ended(process)
+    assert restored(scene)
