@@ -57,17 +57,23 @@ class ByWatchdog:
             try:
                 dead = sight.look()
                 journal.reread()
+                if dead and journal.state is State.RESTORING and journal.body.done != journal.body.n:
+                    back.guard()
+                    self._succeed(journal)
                 passing = Passing()
-            except ApiError as error:
+            except (ApiError, NotRenewed) as error:
                 if not passing(error):
                     raise
-                continue
-            if dead and journal.state is State.RESTORING and journal.body.done != journal.body.n:
-                back.guard()
-                journal.move(State.RESTORING, by=self.me, why=f"{journal.body.by} is dead")
         if journal.state is State.RESTORED:
             raise LeaseLost("the watchdog took this run for dead and ended it")
         self.itself.restore(back, left, waits)
+
+    def _succeed(self, journal: Journal) -> None:
+        """Take the way back from a watchdog that is dead; its heir, or its own last word, may be faster."""
+        try:
+            journal.move(State.RESTORING, by=self.me, why=f"{journal.body.by} is dead")
+        except LeaseLost:
+            journal.reread()
 
     def tombstone(self, journal: Journal, left: Callable[[], float]) -> Mapping[str, Finding]:
         """What the watchdog that took over has proven, once the run's journal is a tombstone."""

@@ -7,18 +7,18 @@ import pytest
 
 from hotfire.errors import LeaseLost
 from hotfire.journal.lease import Lease
-from hotfire.journal.store import Stored, beside
+from hotfire.journal.store import Stored, beside, fetch
 from hotfire.kube.client import ApiError, Cluster, Forbidden, Object, TooMany, UnknownKind
 from hotfire.rollout import patience
 from hotfire.rollout.armed import ByWatchdog, ask
 from hotfire.rollout.probes import RUN_LABEL
 from hotfire.rollout.proof import Scene as ProofScene
 from hotfire.rollout.proof import eventually
-from hotfire.rollout.restore import anchor_ref
+from hotfire.rollout.restore import Restore, anchor_ref
 from hotfire.rollout.settle import Ending, Settling, finish
 from hotfire.rollout.sweep import sweep
 from hotfire.rollout.watchdog import Watchdog, lease_ref
-from hotfire.words import Proof, State
+from hotfire.words import Decision, Proof, State
 from tests.dead_run import Scene, T, restored
 
 THROTTLED = TooMany(429, "TooManyRequests", "replace: too many requests")
@@ -165,3 +165,25 @@ def test_a_watchdog_that_starts_while_nobody_answers_waits_and_then_watches(cont
     scene.dies()
     scene.ended(process)
     assert restored(scene)
+
+
+# -- a watchdog that dies, and who comes after it ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("late", ["its heir", "its own last word"])
+def test_a_run_that_is_not_the_first_to_follow_a_dead_watchdog_goes_on_watching(scene, monkeypatch, late):
+    scene.journal.move(State.RESTORING, by="watchdog/dog-x", why="ROLL_BACK")
+    other, real = scene.read(), scene.journal.move
+
+    def beaten(to: State, **more: object) -> None:
+        Restore(other, fetch(other), lambda: None).go()
+        if late == "its heir":
+            other.move(State.RESTORING, by="watchdog/dog-y", why="dog-x is dead")
+        other.write(done=other.body.n)
+        monkeypatch.setattr(scene.journal, "move", real)
+        real(to, **more)
+
+    monkeypatch.setattr(scene.journal, "move", beaten)
+    settling = Settling(scene.journal, scene.lease.guard, lambda event: None, "run-a", ByWatchdog("run-a"))
+    ending = settling.settle(Decision.ROLL_BACK, "a gate failed")
+    assert (ending.state, ending.unproven) == (State.RESTORED, []) and restored(scene)
