@@ -257,6 +257,16 @@ def held(cluster: Cluster, located: Located, namespace: str) -> list[str]:
     return lines
 
 
+def sealed(cluster: Cluster, located: Located, namespace: str) -> list[str]:
+    """Configuration that is there and that the candidate would make immutable: the API takes no other content after that."""
+    asked = [Ref.of(obj) for obj in written(located, namespace) if obj.get("immutable")]
+    return [
+        f"{ref} is there and would become immutable: nothing could be put back over it, give the candidate's a new name"
+        for ref in asked
+        if (live := cluster.find(ref)) is not None and not live.get("immutable")
+    ]
+
+
 def gather(cluster: Cluster, located: Located, namespace: str, own: Sequence[Object] = ()) -> Room:
     """Read what the arithmetic needs; pods of other namespaces count where they may be read. own: as in Room.
 

@@ -13,7 +13,7 @@ from hotfire.errors import HarnessError
 from hotfire.journal.entries import DeleteAdded, DeleteNamespace, ReplacePods, SuspendSync
 from hotfire.journal.journal import Journal
 from hotfire.journal.store import Stored
-from hotfire.kube.client import Cluster, Conflict, Forbidden, NotFound, Object, Ref, UnknownKind
+from hotfire.kube.client import ApiError, Cluster, Conflict, Forbidden, Invalid, NotFound, Object, Ref, UnknownKind
 from hotfire.kube.pods import condition, leaving, terminating
 from hotfire.rollout.closure import CONFIG, autoscaled, rank
 from hotfire.rollout.helm import installed, later
@@ -64,6 +64,7 @@ class Restore:
         self.journal, self.stored, self.guard, self.cluster = journal, stored, guard, journal.cluster
         self.writes: list[str] = []
         self.waiting: list[str] = []
+        self.refused: list[ApiError] = []
         self.quiet_at = 0.0
 
     def go(self) -> list[str]:
@@ -71,9 +72,9 @@ class Restore:
 
         Raises ApiError in passing trouble: call it again. First nobody applies the candidate again; then what it added beside
         the workload goes, so that nothing of it scales, fences or holds devices; then configuration comes back before the pods
-        that read it.
+        that read it. An object that the server refuses keeps no other from its place; it is raised once nothing else waits.
         """
-        self.writes, self.waiting = [], []
+        self.writes, self.waiting, self.refused = [], [], []
         self._suspend()
         added = {entry.ref: entry for entry in self.journal.of_type(DeleteAdded)}
         theirs = [ref for ref, entry in added.items() if entry.pipelines]
@@ -83,7 +84,14 @@ class Restore:
             self._delete_added(entry)
         for obj in sorted(self.stored.objects, key=lambda obj: rank(obj["kind"])):
             if obj["kind"] != "PersistentVolumeClaim":
-                self._put_back(obj)
+                try:
+                    self._put_back(obj)
+                except (Invalid, Forbidden, UnknownKind) as error:
+                    self.refused.append(error)
+        if self.refused:  # what serves may rest on all that is left, and read configuration that is not back
+            self._unstick()
+            self._raise_refused()
+            return self.writes
         for entry in [entry for ref, entry in added.items() if ref.kind in CONFIG and ref.kind != "PersistentVolumeClaim"]:
             self._delete_added(entry)
         for obj in later(self.cluster, self.stored.objects):
@@ -96,6 +104,15 @@ class Restore:
             self._delete(anchor)
         self._delete_namespace()
         return self.writes
+
+    def _raise_refused(self) -> None:
+        """All of them as one, of the class that may pass if there is one."""
+        lines = "; ".join(error.message for error in self.refused)
+        if self.waiting:
+            self.waiting.append(lines)
+            return
+        error = min(self.refused, key=lambda one: isinstance(one, Invalid))
+        raise type(error)(error.status, error.reason, lines, error.body)
 
     def rehearse(self) -> int:
         """Every write of the way back as a dry run on what is there now; how many. Raises what the first of them would."""

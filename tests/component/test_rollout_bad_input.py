@@ -15,13 +15,14 @@ from hotfire.journal.lease import Lease
 from hotfire.journal.store import Stored, keep
 from hotfire.kube.client import ApiError, Cluster, Object, Ref
 from hotfire.kube.wait import pause
+from hotfire.plugin.nouns.preflight import Preflight
 from hotfire.rollout.feasible import held
 from hotfire.rollout.probes import RUN_LABEL
 from hotfire.rollout.proof import judge
 from hotfire.rollout.settle import Settling
 from hotfire.rollout.takeover import abort
 from hotfire.scenario.loader import load
-from hotfire.words import Decision, Mode, Proof, State
+from hotfire.words import Blame, Decision, Mode, Proof, State
 from tests.component.test_rollout_proof import StillLife, not_ready
 from tests.control_plane import let
 from tests.dead_run import LLAMA, NOT_ASKED, Scene, configmap
@@ -126,6 +127,22 @@ def test_an_object_that_a_finalizer_holds_or_would_hold_is_no_way_back(ground: G
     service, new = sorted(held(ground.cluster, load(ground.folder / "scenario.yaml"), ground.namespace), reverse=True)
     assert service.startswith("service/tiny is being deleted since") and "held by the finalizer example.org/clean" in service
     assert new.startswith("configmap/new would be new and asks for the finalizer example.org/wait")
+
+
+def test_configuration_that_the_candidate_would_seal_is_no_way_back_and_the_candidates_fault(ground: Ground) -> None:
+    """One that is immutable already, or new, is neither."""
+    kept = {"data": {"a": "b"}, "immutable": True}
+    for name, body in (("settings", {"data": {"a": "b"}}), ("kept", kept)):
+        made = configmap(ground.namespace, name)
+        ground.cluster.create({**made, **body})
+    ground.plant(planted_suite())
+    (ground.folder / "manifests" / "more.yaml").write_text(
+        "---\n".join(json.dumps({**configmap(ground.namespace, name), **kept}) + "\n" for name in ("settings", "kept", "new"))
+    )
+    preflight = Preflight(ground.cluster, load(ground.folder / "scenario.yaml"), ground.namespace)
+    found = preflight.lacking_for_the_way_back()
+    assert found.blame is Blame.CANDIDATE and found[0].startswith("configmap/settings is there and would become immutable: ")
+    assert not any("configmap/" in line for line in found[1:])
 
 
 def test_a_right_that_the_watchdog_lacks_is_named_before_the_run_is_armed(control_plane, scene: Scene) -> None:

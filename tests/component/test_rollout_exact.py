@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from hotfire.errors import Breach, LeaseLost
+from hotfire.journal.entries import ReplacePods
 from hotfire.journal.journal import Body, Journal
 from hotfire.journal.store import fetch, keep
-from hotfire.kube.client import Cluster, NotFound, Object, Ref
+from hotfire.kube.client import Cluster, Invalid, NotFound, Object, Ref
 from hotfire.rollout.closure import closure, rank
 from hotfire.rollout.deploy import Deploy
 from hotfire.rollout.may_differ import comparable, differences, owners
@@ -331,6 +332,21 @@ def test_what_the_candidate_deleted_is_made_again_and_what_it_added_is_gone(old)
     assert "recreated deployment/llama" in writes and old.live(OLD[4])["data"] == {"BATCH": "8"}
     with pytest.raises(NotFound):
         old.live(NEW[4])
+
+
+def test_one_object_that_the_server_refuses_keeps_no_other_from_its_place(old):
+    """A ConfigMap that became immutable: Service and workload return all the same, what may be rested on stays, and which pods
+    read the candidate's configuration is not settled before that is gone."""
+    deploy, journal = old.arm(NEW)
+    deploy.apply()
+    old.cluster.replace({**old.live(NEW[1]), "immutable": True})
+    back = Restore(journal, fetch(journal), lambda: None)
+    for _ in range(2):
+        with pytest.raises(Invalid, match=r"replace configmap/settings: .*immutable"):
+            back.go()
+    assert old.live(NEW[5])["spec"]["replicas"] == 2 and [port["port"] for port in old.live(NEW[2])["spec"]["ports"]] == [80]
+    assert old.live(NEW[4])["data"] == {"a": "b"}
+    assert {entry.uids for entry in journal.of_type(ReplacePods)} == {None}
 
 
 def test_an_object_of_an_added_name_without_the_runs_label_is_left_alone(old):

@@ -3,7 +3,7 @@
 from hotfire.check import Findings, saw
 from hotfire.errors import Unjudged
 from hotfire.kube.client import Cluster, Object, Ref
-from hotfire.rollout.feasible import Room, contested, gather, held, way_back, way_there
+from hotfire.rollout.feasible import Room, contested, gather, held, sealed, way_back, way_there
 from hotfire.rollout.job import pod_on_paper
 from hotfire.rollout.load_job import on_paper
 from hotfire.rollout.metrics import Meter
@@ -77,8 +77,10 @@ class Preflight:
         return _lacking(room, way_there(room))
 
     def lacking_for_the_way_back(self) -> Findings:
-        """What would keep the last known good from returning."""
+        """What would keep the last known good from returning: the candidate's own manifests, or what is there now."""
         room = self._room()
+        if theirs := sealed(self.cluster, self.located, self.namespace):
+            return Findings(theirs, blame=Blame.CANDIDATE)
         return _lacking(room, [*way_back(room), *held(self.cluster, self.located, self.namespace)])
 
     def over_the_live_cap(self) -> Findings:
