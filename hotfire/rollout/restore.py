@@ -18,7 +18,7 @@ from hotfire.kube.pods import condition, leaving, terminating
 from hotfire.rollout.closure import CONFIG, autoscaled, rank
 from hotfire.rollout.helm import installed, later
 from hotfire.rollout.may_differ import ANNOTATIONS, comparable, owners
-from hotfire.rollout.population import population
+from hotfire.rollout.population import Population, population
 from hotfire.rollout.probes import RUN_LABEL
 from hotfire.rollout.sync import resuming, suspending, syncs, under_way
 
@@ -228,15 +228,16 @@ class Restore:
         """Pods of an unchanged template that may have read the edited configuration. Which ones is written down once after
         each deploy, when the configuration is back: pods made from then on read the old one."""
         for ref, uids in {entry.ref: entry.uids for entry in self.journal.of_type(ReplacePods)}.items():
-            pods = [pod for pod in self._pods(ref) if not terminating(pod)]
+            if (found := self._population(ref)) is None:
+                continue
+            pods = [pod for pod in (*found.pods, *found.leaving, *found.others) if not terminating(pod)]
             if uids is None:
                 uids = tuple(pod["metadata"]["uid"] for pod in pods)
                 self.journal.record(ReplacePods.of(ref, uids=uids))
-            self._delete_few(ref, [pod for pod in pods if pod["metadata"]["uid"] in uids], pods)
+            self._delete_few(found.wanted, [pod for pod in pods if pod["metadata"]["uid"] in uids], pods)
 
-    def _delete_few(self, ref: Ref, doomed: Sequence[Object], pods: Sequence[Object]) -> None:
+    def _delete_few(self, wanted: int, doomed: Sequence[Object], pods: Sequence[Object]) -> None:
         """Those that do not serve, and of the others as many as leave all but one of the wanted serving."""
-        wanted = int(self.cluster.get(ref)["spec"].get("replicas", 1))
         may_go = len([pod for pod in pods if _ready(pod)]) - max(0, wanted - 1)
         for pod in sorted(doomed, key=_ready):
             may_go -= _ready(pod)
@@ -250,16 +251,22 @@ class Restore:
         for obj in self.stored.objects:
             if obj["kind"] != "StatefulSet":
                 continue
-            found = population(self.cluster, Ref.of(obj))
+            found = self._population(Ref.of(obj))
+            if found is None:
+                continue
             if not found.owner_uid:
                 self.waiting.append(f"{Ref.of(obj)} was not looked at by its controller yet")
             for pod in found.others if found.owner_uid else ():
                 if not _ready(pod):
                     self._delete(pod)
 
-    def _pods(self, ref: Ref) -> Sequence[Object]:
-        found = population(self.cluster, ref)
-        return (*found.pods, *found.leaving, *found.others)
+    def _population(self, ref: Ref) -> Population | None:
+        """None for a workload that has gone since it was looked at: waited for, it is made again."""
+        try:
+            return population(self.cluster, ref)
+        except NotFound:
+            self.waiting.append(f"{ref} has just gone: it is made again")
+            return None
 
 
 def _ready(pod: Object) -> bool:

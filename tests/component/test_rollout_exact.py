@@ -349,6 +349,27 @@ def test_one_object_that_the_server_refuses_keeps_no_other_from_its_place(old):
     assert {entry.uids for entry in journal.of_type(ReplacePods)} == {None}
 
 
+def test_a_workload_that_vanishes_while_it_is_waited_for_is_made_again(old):
+    deploy, journal = old.arm(NEW)
+    deploy.apply()
+    live = old.live(NEW[5])
+    held = old.cluster.replace({**live, "metadata": {**live["metadata"], "finalizers": ["example.org/wait"]}})
+    old.cluster.delete(Ref.of(held), uid=held["metadata"]["uid"])
+    back = Restore(journal, fetch(journal), lambda: None)
+    put_back = back._put_back
+
+    def vanishing(obj: Object) -> None:
+        put_back(obj)
+        if obj["kind"] == "Deployment" and back.waiting:
+            now = old.live(obj)
+            old.cluster.replace({**now, "metadata": {**now["metadata"], "finalizers": []}})
+
+    back._put_back = vanishing
+    back.go()
+    assert any("deployment/llama" in line for line in back.waiting)
+    assert "recreated deployment/llama" in back.go() and back.waiting == []
+
+
 def test_an_object_of_an_added_name_without_the_runs_label_is_left_alone(old):
     deploy, journal = old.arm(NEW)
     deploy.apply()
