@@ -137,8 +137,10 @@ class Settling:
         """
         with shielded():
             self._catch_up()
-            if self.journal.ended:
-                return Ending(self.journal.state, {"residue": proof.proven("the run has ended, its journal is a tombstone")})
+            if self.journal.ended:  # by its watchdog, for a run that slept or came late
+                seen = written(self.journal) or {"residue": proof.proven("the run has ended, its journal is a tombstone")}
+                self._say_end(seen)
+                return Ending(self.journal.state, seen)
             try:
                 if decision is Decision.CONFIRM and (doubt := self._confirm(head)):
                     self.emit(Told(line=f"not confirmed: {doubt}"))
@@ -358,13 +360,17 @@ class Settling:
         """Into the record: what another has moved the journal to."""
         self.emit(Changed(state=self.journal.state, by=self.journal.body.by, why=self.journal.body.why))
 
+    def _say_end(self, seen: Mapping[str, Finding]) -> None:
+        """Into the record: the end that another brought about."""
+        self.say_state()
+        self._say(seen)
+        self._say_suspended()
+
     def _lost(self, error: HarnessError | Refused) -> Ending:
         """Nothing more is known than what the journal says, if it still says anything."""
         problem = f"{type(error).__name__}: {error}"
         if isinstance(error, LeaseLost) and (seen := self.executor.tombstone(self.journal, self._left(time.monotonic()))):
-            self.say_state()
-            self._say(seen)
-            self._say_suspended()
+            self._say_end(seen)
             self.emit(Told(line=f"{problem}: the watchdog brought the run to its end"))
             return Ending(self.journal.state, seen)
         self.emit(Told(line=f"the end is not proven: {problem}"))

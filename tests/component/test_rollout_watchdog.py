@@ -7,14 +7,18 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from hotfire.errors import LeaseLost
+from hotfire.gates.decision import Ending, verdict
 from hotfire.journal.lease import Lease, holder_of
 from hotfire.kube.client import Conflict, Ref
 from hotfire.kube.wait import pause
-from hotfire.record.events import Changed
+from hotfire.record.events import Changed, Decided, Judged, Opened, Planned, PlannedCheck, Seen
+from hotfire.record.redactor import Redactor
+from hotfire.record.writer import Recorder
 from hotfire.rollout.armed import ByWatchdog, ask
 from hotfire.rollout.fence import LABEL
 from hotfire.rollout.fence import fence as write_fence
@@ -23,7 +27,7 @@ from hotfire.rollout.restore import anchor_name
 from hotfire.rollout.settle import Settling
 from hotfire.rollout.takeover import abort
 from hotfire.rollout.watchdog import lease_ref
-from hotfire.words import Decision, State
+from hotfire.words import Decision, Mode, Outcome, State, Verdict
 from tests.dead_run import LLAMA, Scene, T, restored
 
 
@@ -139,15 +143,32 @@ def test_handed_over_and_dead_it_restores_proves_and_ends(scene):
     assert restored(scene) and scene.read().body.last_verdict == "INCONCLUSIVE"
 
 
-def test_settle_by_is_absolute_even_for_a_run_that_lives(scene):
+def test_settle_by_is_absolute_even_for_a_run_that_lives(scene, tmp_path):
     by = scene.cluster.server_time() + timedelta(seconds=3)
     scene.journal.write(settle_by=by.isoformat())
     said = scene.ended(scene.watchdog())
     assert restored(scene) and "not settled by" in said
     until(lambda: loses(scene.lease))  # at its next renewal
-    settling = Settling(scene.journal, scene.lease.guard, lambda event: None, "run-a", ByWatchdog("run-a"))
+    recorder = recording(tmp_path)
+    settling = Settling(scene.journal, scene.lease.guard, recorder.emit, "run-a", ByWatchdog("run-a"))
     ending = settling.settle(Decision.CONFIRM, "all passed")
     assert ending.state is State.RESTORED and ending.safe
+    reached, because = verdict(recorder.entries, Ending.of(recorder.entries, closing=True))
+    assert (reached, reached.exit_code) == (Verdict.INCONCLUSIVE, 21), because
+
+
+def recording(folder: Path) -> Recorder:
+    """The record of run-a up to its decision to confirm."""
+    recorder = Recorder(folder / "record.jsonl", Redactor())
+    words = {"scenario": "s", "about": "a", "baseline": "b", "accelerators": "simulated", "stand": "s", "way_back": "w"}
+    words |= {"scenario_digest": "d", "candidate_digest": "c", "users": "none", "version": "0", "run": "run-a"}
+    recorder.emit(Opened(mode=Mode.PROMOTE, namespace="n", **words))
+    recorder.emit(Planned(checks=(PlannedCheck(id="startup.population", suite="s", question="q", evidence="1 pod"),)))
+    recorder.emit(Changed(state=State.TESTING, by="run-a", why="the candidate is deployed"))
+    recorder.emit(Seen(check="startup.population", noun="pod", count=1))
+    recorder.emit(Judged(check="startup.population", outcome=Outcome.PASS))
+    recorder.emit(Decided(decision=Decision.CONFIRM, because=("all 1 required checks passed",)))
+    return recorder
 
 
 def test_after_confirmed_it_only_cleans_up(scene):
