@@ -284,9 +284,14 @@ def lying(cluster: Cluster, namespace: str) -> Iterator[Object]:
     return (live for live in cluster.list("v1", "ConfigMap", namespace, labels=SELECT) if "journal" in (live.get("data") or {}))
 
 
-def away(cluster: Cluster, namespace: str) -> Iterator[Journal]:
-    """Journals about a namespace that lie elsewhere. Those of others are not read: what they hold is not our business."""
+def lying_away(cluster: Cluster, namespace: str) -> Iterator[Object]:
+    """What lies elsewhere as a journal about a namespace, not read yet."""
     for live in lying(cluster, ""):
         meta = live["metadata"]
         if meta["namespace"] != namespace and meta["name"].startswith(f"hotfire-{namespace}-"):
-            yield Journal(cluster, live, parse(live))
+            yield live
+
+
+def away(cluster: Cluster, namespace: str) -> Iterator[Journal]:
+    """Journals about a namespace that lie elsewhere. Those of others are not read: what they hold is not our business."""
+    return (Journal(cluster, live, parse(live)) for live in lying_away(cluster, namespace))

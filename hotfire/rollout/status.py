@@ -1,27 +1,35 @@
 """`hotfire status`: what each journal says, who is at it now, and what the next command is. One look, nothing is written."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from hotfire.errors import Refused
-from hotfire.journal.journal import Journal, lying, next_step, parse
+from hotfire.journal.journal import Journal, lying, lying_away, next_step, parse
 from hotfire.journal.lease import leases_of
-from hotfire.kube.client import ApiError, Cluster, Object
+from hotfire.kube.client import ApiError, Cluster, Forbidden, Object
 from hotfire.rollout.sync import said_of, suspensions, syncs
 from hotfire.rollout.watchdog import lease_ref
 from hotfire.words import State
 
 
 def describe(cluster: Cluster, namespace: str) -> Sequence[str]:
-    """A line for each journal in a namespace, or in all, and one for each owner that its way back suspended."""
-    lines: list[str] = []
-    for live in lying(cluster, namespace):
-        try:
-            journal = Journal(cluster, live, parse(live))
-            lines += [_line(journal), *_suspended(journal)]
-        except Refused as refused:
-            lines.append(f"{live['metadata']['namespace']}  {refused}  NOT UNDERSTOOD")
+    """A line for each journal in a namespace, or in all, and one for each owner that its way back suspended. Where none lies
+    in the namespace, those elsewhere that may be read: a created namespace has its journal away."""
+    lines = [line for live in lying(cluster, namespace) for line in _lines(cluster, live)]
+    if not lines and namespace:
+        with suppress(Forbidden):
+            lines = [line for live in lying_away(cluster, namespace) for line in _lines(cluster, live, namespace)]
     return lines or ["no journal of hotfire there"]
+
+
+def _lines(cluster: Cluster, live: Object, about: str = "") -> Sequence[str]:
+    """about: the namespace that was asked for, where others have names that begin like it."""
+    try:
+        journal = Journal(cluster, live, parse(live))
+        return [] if about not in ("", journal.body.namespace) else [_line(journal), *_suspended(journal)]
+    except Refused as refused:
+        return [f"{live['metadata']['namespace']}  {refused}  NOT UNDERSTOOD"]
 
 
 def _line(journal: Journal) -> str:

@@ -238,6 +238,8 @@ def test_the_journal_of_a_created_namespace_lies_at_home(cluster, namespace, loc
     rollout.create_namespace()
     assert rollout.journal.ref.name == f"hotfire-{away}-deployment-llama"
     assert abort_finds(cluster, away) == "run-a"
+    assert describe(cluster, away)[0].startswith(f"{away}  {LLAMA}  OPEN since")
+    assert describe(cluster, namespace) == ["no journal of hotfire there"]  # its name is the beginning of the other's
     rollout.lease.release()
 
 
