@@ -80,10 +80,11 @@ class Body(Strict):
 
 
 class Journal:
-    """A run's journal as this process last read or wrote it."""
+    """A run's journal as this process last read or wrote it. Once another run has opened it, it is not written any more."""
 
     def __init__(self, cluster: Cluster, live: Object, body: Body) -> None:
         self.cluster, self.live, self.body = cluster, live, body
+        self._run = body.run
 
     @property
     def ref(self) -> Ref:
@@ -190,6 +191,8 @@ class Journal:
 
     def write(self, **changes: object) -> None:
         """One compare-and-swap. A lost acknowledgement is looked up, never guessed; it may be an earlier try's."""
+        if self.body.run != self._run:  # read anew by one who slept: a resourceVersion of its own would not keep it out
+            raise LeaseLost(f"the journal of run {self._run} is run {self.body.run}'s now")
         body = Body.model_validate({**self.body.model_dump(), **changes})
         wanted = {**self.live, "data": {"journal": body.model_dump_json()}}
         try:

@@ -100,6 +100,15 @@ def test_a_tombstone_lets_the_next_run_in_and_keeps_the_last_known_good(cluster,
     assert after.state is State.OPEN and "run-b" in describe(cluster, namespace)[0]
 
 
+def test_one_who_slept_until_the_next_run_began_never_writes_over_it(cluster, namespace):
+    sleeper = restored(opened(cluster, namespace))
+    opened(cluster, namespace, "run-b")
+    sleeper.reread()
+    with pytest.raises(LeaseLost, match="run run-a is run run-b's now"):
+        sleeper.write(asked="ROLL_BACK")
+    assert Journal.read(cluster, namespace, LLAMA).body.asked == ""
+
+
 def test_confirmed_but_not_settled_is_not_ended(cluster, namespace):
     journal = opened(cluster, namespace, "run-a")
     journal.write(state=State.CONFIRMED)
