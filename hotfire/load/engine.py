@@ -216,7 +216,7 @@ class Engine:
                 flight.sent = self._now()
                 self._push(connection)
         except Lost as lost:
-            self._finish(flight, self._now(), lost.error, str(lost))
+            self._lost(flight, lost)
 
     def _idle_one(self, now: int, to: int) -> Connection | None:
         for i in range(len(self.idle) - 1, -1, -1):
@@ -259,7 +259,24 @@ class Engine:
                 flight.sent = self._now()
             self._push(connection)
         except Lost as lost:
-            self._finish(flight, self._now(), lost.error, str(lost))
+            self._lost(flight, lost)
+
+    def _lost(self, flight: Flight, lost: Lost) -> None:
+        """It broke while it was written to: what the target had said by then, a refusal as a rule, is there to be read."""
+        answer, connection, error, note = flight.answer, flight.connection, lost.error, str(lost)
+        try:
+            while not error and connection is not None and connection.open:
+                data, stamp = connection.read()
+                if not data:
+                    break
+                answer.feed(data, (stamp - self.t0) // 1000)
+        except Lost as again:
+            note = str(again)
+        except BadAnswer as bad:
+            error, note = "bad_answer", str(bad)
+        error = error or answer.closed()
+        answer.reusable = False  # half a request is on its way there
+        self._finish(flight, self._now(), error, answer.note() or note)
 
     def _push(self, connection: Connection) -> None:
         wanted = EPOLLOUT if connection.push() else READ
@@ -337,6 +354,7 @@ class Engine:
         flight.over = True
         self.in_flight -= 1
         connection, answer = flight.connection, flight.answer
+        error = error or answer.verdict()  # no success but that of a whole answer, whoever says so
         if connection is not None:
             connection.flight, connection.used = None, at
             flight.connection = None

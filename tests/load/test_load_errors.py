@@ -1,7 +1,9 @@
 """Each way an answer can go wrong ends in time with its own error class, through a real socket and the real carrier."""
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -159,6 +161,33 @@ def test_a_server_that_accepts_and_never_answers_ends_in_time(
         samples = one_load(planned("constant 50/s", 6), url, tmp_path / "out", timeout_s=0.5)
     assert samples.errors() == {error: 6} and np.isinf(samples.latency("e2e")).all()
     assert (samples.end - samples.took).max() < 2.0
+
+
+REFUSED = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 8\r\n\r\ntoo long"
+
+
+@pytest.mark.parametrize(
+    ("said", "error"), [(b"", "reset_before_first"), (REFUSED, "http_4xx"), (REFUSED[:30], "reset_mid_stream")]
+)
+def test_a_reset_while_the_request_is_half_sent_is_no_success(tmp_path: Path, said: bytes, error: str) -> None:
+    """The target reads a little of a long prompt, says what it says and closes: what it left unread makes that a reset."""
+    plan = draw(tmp_path / "plan.jsonl", "constant 20/s", [Prompt("long", "x" * 4_000_000)], [4])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1448)
+        threading.Thread(target=hang_up, args=(listener, said), daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        samples = one_load(plan, url, tmp_path / "out")
+    assert samples.errors() == {error: 4} and np.isinf(samples.latency("e2e")).all()
+
+
+def hang_up(listener: socket.socket, said: bytes) -> None:
+    with suppress(OSError):
+        while True:
+            sock, _ = listener.accept()
+            with sock:
+                sock.recv(1024)
+                sock.sendall(said)
 
 
 def test_a_changed_plan_never_starts(planned: Callable[..., Plan], tmp_path: Path) -> None:
