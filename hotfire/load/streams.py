@@ -83,7 +83,10 @@ class Answer:
         if self.complete:
             return self.verdict()
         if self._in_body and not self._chunked and self._left < 0:  # framed by the end of the connection
-            self._finish_body(self.last_read)
+            try:
+                self._finish_body(self.last_read)
+            except BadAnswer:  # half an event, or half a document
+                return "reset_mid_stream"
             return self.verdict()
         if self.ended or self.error or (self._in_body and self.status != 200):
             return self.verdict()

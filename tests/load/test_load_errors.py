@@ -42,6 +42,10 @@ SCRIPTS: dict[str, tuple[list[bytes | float], str]] = {
     "streams for ever": ([HEAD, *[TOKEN, 0.02] * 200], "timeout_total"),
     "reset before anything": ([-1.0], "reset_before_first"),
     "reset in the middle": ([HEAD + TOKEN, 0.1, -1.0], "reset_mid_stream"),
+    "reset in an event that the end frames": (
+        [b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\ndata: {"choices":[{"del', 0.1, -1.0],
+        "reset_mid_stream",
+    ),
     "an error event": ([HEAD + TOKEN + chunk(b'data: {"error":{"message":"key sesame"}}\n\n') + DONE + END], "error_event"),
     "an instant nothing": ([b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"], "empty"),
     "no end marker": ([HEAD + TOKEN + LAST + END], "no_done"),

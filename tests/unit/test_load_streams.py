@@ -152,6 +152,15 @@ def test_a_connection_that_ends_early_has_its_own_class(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("api", "half"),
+    [("chat", token("a") + LENGTH[:30]), ("ollama", b'{"message":{"content":'), ("embeddings", b'{"data":[{"embedding":[0.1,')],
+    ids=["sse", "ndjson", "json"],
+)
+def test_half_an_event_before_the_end_that_frames_it_is_a_reset(api: str, half: bytes) -> None:
+    assert read(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + half, api=api).closed() == "reset_mid_stream"
+
+
+@pytest.mark.parametrize(
     "raw", [b"SSH-2.0-x\r\n\r\n", HEAD + b"zz\r\n", HEAD + chunk(b"data: {broken\n\n"), HEAD + chunk(b"data: 7\n\n")]
 )
 def test_what_is_no_answer_of_this_api_is_refused(raw: bytes) -> None:
