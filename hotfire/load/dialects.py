@@ -1,6 +1,7 @@
 """What requests and answers look like, engine by engine: the body to send, and what one event of the answer means.
 
-Success is no error event, a finish reason and the end marker of that API (facts: runtimes 4.1). A token is non-empty
+Success is no error event, a finish reason of an answer that was finished (`abort` and `error` are none) and the end marker
+of that API (facts: runtimes 4.1). A token is non-empty
 content, reasoning or a tool call, never a role-only chunk; several tokens in one event count as one event.
 """
 

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from hotfire.load.dialects import Dialect, Meaning
+from hotfire.runtimes.dialect import FINISHED
 
 LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")  # a CR at the very end may be half of a CRLF
 STRING = re.compile(rb'(?:[^"\\]|\\.)*')  # the inside of a JSON string
@@ -106,7 +107,7 @@ class Answer:
             return "no_done" if self.tokens else "empty"
         if not self.tokens:
             return "empty"
-        return "" if self.finish else "no_finish"
+        return "" if self.finish in FINISHED else "bad_finish" if self.finish else "no_finish"
 
     def note(self) -> str:
         """What an error said, in at most 200 characters."""
@@ -114,7 +115,7 @@ class Answer:
             return self.error[:MOST_NOTE]
         if self.status and self.status != 200:
             return f"HTTP {self.status} {self._body[:MOST_NOTE].decode('utf-8', 'replace')}"[:MOST_NOTE].strip()
-        return ""
+        return f"finish reason {self.finish!r}"[:MOST_NOTE] if self.finish and self.finish not in FINISHED else ""
 
     # --- HTTP framing
 

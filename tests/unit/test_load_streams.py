@@ -112,6 +112,7 @@ FAILED: dict[str, tuple[bytes, str]] = {
     "old error field": (HEAD + chunk(token("a")) + chunk(b'error: {"code":500}\n\n') + END, "error_event"),
     "no end marker": (HEAD + chunk(token("a")) + chunk(LENGTH) + END, "no_done"),
     "no finish reason": (HEAD + chunk(token("a")) + chunk(DONE) + END, "no_finish"),
+    "aborted": (HEAD + chunk(token("a")) + chunk(LENGTH.replace(b"length", b"abort")) + chunk(DONE) + END, "bad_finish"),
     "nothing said": (HEAD + chunk(ROLE) + chunk(LENGTH) + chunk(DONE) + END, "empty"),
     "nothing at all": (HEAD + END, "empty"),
     "empty body": (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "empty"),
@@ -130,6 +131,7 @@ def test_what_failed_never_reads_as_a_success(name: str, size: int) -> None:
     raw, error = FAILED[name]
     answer = read(raw, size)
     assert (answer.complete, answer.verdict()) == (True, error)
+    assert error != "bad_finish" or answer.note() == "finish reason 'abort'"
 
 
 CUT: dict[str, tuple[bytes, str]] = {
@@ -207,11 +209,14 @@ TEXT = '{"choices":[{"text":"a","finish_reason":null}]}'
 TEXT_OVER = '{"choices":[{"text":"b","finish_reason":"length"}],"usage":{"completion_tokens":2}}'
 OTHERS: dict[str, tuple[str, Callable[..., bytes], list[str], str]] = {
     "ollama": ("ollama", lines, [SAID, OVER], ""),
+    "ollama unloaded": ("ollama", lines, [SAID, OVER.replace("stop", "unload")], "bad_finish"),
     "ollama cut": ("ollama", lines, [SAID], "no_done"),
     "ollama error": ("ollama", lines, [SAID, '{"error":"boom"}'], "error_event"),
     "tgi": ("tgi", sse, [TGI, TGI_OVER], ""),
+    "tgi broken off": ("tgi", sse, [TGI, TGI_OVER.replace("eos_token", "error")], "bad_finish"),
     "tgi overloaded": ("tgi", sse, ['{"error":"Model is overloaded","error_type":"overloaded"}'], "error_event"),
     "tgi cut": ("tgi", sse, [TGI], "no_done"),
+    "completions broken off": ("completions", sse, [TEXT, TEXT_OVER.replace("length", "error"), "[DONE]"], "bad_finish"),
     "completions": ("completions", sse, [TEXT, TEXT_OVER, "[DONE]"], ""),
     "embeddings": ("embeddings", lines, ['{"data":[{"embedding":[0.1,0.2]}]}'], ""),
     "embeddings empty": ("embeddings", lines, ['{"data":[]}'], "empty"),
