@@ -10,7 +10,6 @@ import json
 import os
 import struct
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,7 +46,6 @@ class Flight:
     sent: int | None = None
     connected: int | None = None
     reused: bool = False
-    over: bool = False
     lingers_to: int = 0
 
 
@@ -87,8 +85,7 @@ class Engine:
         self.epoll.register(self.timer.fd, EPOLLIN)
         self.table: dict[int, Connection] = {}
         self.idle: list[Connection] = []
-        self.flights: deque[Flight] = deque()  # in the order of sending, ended ones included until they come first
-        self.in_flight = 0
+        self.flights: dict[int, Flight] = {}  # those on their way, by their index
         self._items = filter(partial(_mine, part), plan.items())
         self._next: Item | None = None
         self._prompts = plan.prompts()
@@ -159,7 +156,7 @@ class Engine:
             self._end()
             return False
         wake = min(self._due(), self._swept + round(SWEEP * 1e6))
-        self.paced = self.in_flight > CROWD and self.dialer.kernel_stamps
+        self.paced = len(self.flights) > CROWD and self.dialer.kernel_stamps
         self.timer.set(self.t0 + 1000 * (min(wake, now + PACE) if self.paced else wake))
         return True
 
@@ -178,7 +175,7 @@ class Engine:
         if self._next is None or self._finished or self._next.index >= self._cap():
             return 1 << 60
         if self.plan.header.waits:
-            return 1 << 60 if self.in_flight >= (self.plan.header.closed or 1) else self._spaced_due
+            return 1 << 60 if len(self.flights) >= (self.plan.header.closed or 1) else self._spaced_due
         return self._next.due_us + self._shift
 
     def _issue(self) -> None:
@@ -189,18 +186,17 @@ class Engine:
             self._next = next(self._items, None)
             self._spaced_due = due + self.plan.header.period_us
             flight = Flight(item, due, now, Answer(self.dialect))
-            if self.in_flight >= self.target.slots:
+            if len(self.flights) >= self.target.slots:
                 self._record(flight, now, BACKLOG, "no slot was free")
                 continue
             self.check.dispatch.add(now - due)
             self._send(flight)
 
     def _send(self, flight: Flight) -> None:
-        if not self.in_flight:
+        if not self.flights:
             self._quiet_since = self._still = flight.took
-        self.in_flight += 1
         self.counts.sent += 1
-        self.flights.append(flight)
+        self.flights[flight.item.index] = flight
         to = flight.item.index % len(self.places)
         connection = self._idle_one(flight.took, to)
         try:
@@ -349,10 +345,8 @@ class Engine:
     # --- ends
 
     def _finish(self, flight: Flight, at: int, error: str, note: str) -> None:
-        if flight.over:
+        if self.flights.pop(flight.item.index, None) is None:  # it has ended
             return
-        flight.over = True
-        self.in_flight -= 1
         connection, answer = flight.connection, flight.answer
         error = error or answer.verdict()  # no success but that of a whole answer, whoever says so
         if connection is not None:
@@ -362,7 +356,7 @@ class Engine:
                 self.idle.append(connection)
             else:
                 self._drop(connection)
-        if not self.in_flight and self._still - self._quiet_since > QUIET_US:
+        if not self.flights and self._still - self._quiet_since > QUIET_US:
             self._quiets.append((self._quiet_since, self._still - self._quiet_since))
             self._quiet_since = self._still
         end = answer.done_at if not error and answer.done_at >= 0 else at
@@ -400,11 +394,7 @@ class Engine:
     def _sweep(self, now: int) -> None:
         self._swept = now
         limit = round(self.target.timeout_s * 1e6)
-        while self.flights and self.flights[0].over:
-            self.flights.popleft()
-        for flight in list(self.flights):
-            if flight.over:
-                continue
+        for flight in list(self.flights.values()):
             if flight.lingers_to and now > flight.lingers_to:
                 self._finish(flight, now, flight.answer.verdict(), flight.answer.note())
             elif now - flight.took > limit:
@@ -423,7 +413,7 @@ class Engine:
 
     def _quiet(self) -> None:
         """A silence that goes on is told in parts, so that the live reader sees it: the last part is the whole."""
-        if self.in_flight and self._still - self._quiet_since > 10 * QUIET_US:
+        if self.flights and self._still - self._quiet_since > 10 * QUIET_US:
             self._quiets.append((self._quiet_since, self._still - self._quiet_since))
 
     def _timeout(self, flight: Flight) -> str:
@@ -439,7 +429,7 @@ class Engine:
         self._ticked, counts.ttft = now, []
         self.say({
             "tick": round(now / 1e6, 3), "sent": counts.sent, "done": counts.done, "failed": counts.failed,
-            "backlog": counts.backlog, "in_flight": self.in_flight, "tokens": counts.tokens,
+            "backlog": counts.backlog, "in_flight": len(self.flights), "tokens": counts.tokens,
             "ttft_p50_ms": ttft[len(ttft) // 2] / 1e3 if ttft else None,
             "errors": counts.failed - counts.backlog,
         })  # fmt: skip
@@ -447,13 +437,12 @@ class Engine:
     def _over(self) -> bool:
         if not (self._finished or (self._next is None)):
             return False
-        return not self.in_flight or (self._drain_to is not None and self._now() >= self._drain_to)
+        return not self.flights or (self._drain_to is not None and self._now() >= self._drain_to)
 
     def _end(self) -> None:
         now = self._now()
-        for flight in list(self.flights):
-            if not flight.over:
-                self._finish(flight, now, CANCELLED, "the load was ended")
+        for flight in list(self.flights.values()):
+            self._finish(flight, now, CANCELLED, "the load was ended")
         for connection in list(self.table.values()):
             self._drop(connection)
         self._sweep(now)

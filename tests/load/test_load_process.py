@@ -125,6 +125,23 @@ def test_an_open_load_that_had_to_stop_at_a_look_goes_on_without_a_burst(
     assert (found.took - found.due).max() < 0.3
 
 
+def test_only_open_requests_are_held_whatever_came_before_them(
+    scripted: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    """One that hangs would otherwise hold every later one, and each sweep would walk them all."""
+    held: list[tuple[int, int]] = []
+    texts = ("hangs", *(f"answered {k}" for k in range(30)))
+    refusal = [b"HTTP/1.1 503 Oh\r\nContent-Length: 0\r\n\r\n"]
+    server = scripted(dict.fromkeys(texts, refusal) | {"hangs": [5.0]})
+    engine = Engine(
+        planned("constant 100/s", 31, texts=texts), Target(server.url, "chat", "m", timeout_s=1.0), {}, Writer(tmp_path / "s"),
+        lambda _: None, lambda *_: held.append((len(engine.flights), engine.counts.sent - engine.counts.done)),
+    )  # fmt: skip
+    carry_here(engine)
+    assert len(held) == 31 and read(tmp_path / "s").errors() == {"http_5xx": 30, "timeout_first": 1}
+    assert all(kept == open_then for kept, open_then in held)
+
+
 def carry_here(engine: Engine, go_at: tuple[float, int] | None = None) -> None:
     """Turn an engine in this process, as the carrier's greenlet does."""
     engine.begin()
