@@ -338,7 +338,7 @@ class LoadRun:
             one.t0 = message["started"] / 1e9
         elif "tick" in message:
             one.tick = message
-            self._ticked()
+            self._ticked(one)
         elif "look" in message:
             one.reached, one.client = message["look"], message["client"]
             self.client = together([other.client for other in self.carriers if other.client])
@@ -347,7 +347,7 @@ class LoadRun:
             if all(other.done for other in self.carriers):
                 self._end()
 
-    def _ticked(self) -> None:
+    def _ticked(self, by: Carrier) -> None:
         ticks = [one.tick for one in self.carriers if one.tick]
         looks = self.plan.header.looks
         sums = {name: sum(tick[name] for tick in ticks) for name in SUMMED}
@@ -356,7 +356,7 @@ class LoadRun:
             t=max(tick["tick"] for tick in ticks), planned=self.plan.header.warm_up + looks[min(self.look, len(looks)) - 1],
             ttft_p50_ms=first[len(first) // 2] if first else None, **sums,
         )  # fmt: skip
-        if self._on_tick and ticks[0] is self.carriers[0].tick and len(ticks) == len(self.carriers):
+        if self._on_tick and by is self.carriers[0] and len(ticks) == len(self.carriers):  # one line a second for all
             self._on_tick(self.progress)
 
     def _end(self) -> None:
