@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from hotfire.errors import BadInput, HarnessError
-from hotfire.scenario.datafiles import read_dues
+from hotfire.scenario import datafiles
 
 FORMAT = 1
 WORDS = re.findall(
@@ -202,24 +202,9 @@ def load(path: Path, digest: str | None = None) -> Plan:
 
 
 def read_prompts(path: Path) -> list[Prompt]:
-    """A JSONL file of {prompt, max_tokens?}. Raises BadInput with one line per broken line of the file."""
-    out, wrong = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            data = json.loads(line)
-            text, tokens = data["prompt"], data.get("max_tokens")
-        except (ValueError, KeyError, TypeError, AttributeError):
-            wrong.append(f'{path}:{number}:1: not a prompt, {{"prompt": TEXT, "max_tokens": N}} is expected')
-            continue
-        if not isinstance(text, str) or not text or not (tokens is None or (type(tokens) is int and tokens > 0)):
-            wrong.append(f"{path}:{number}:1: prompt is a text that is not empty, max_tokens a positive number")
-            continue
-        out.append(Prompt(f"p{number}", text, tokens))
-    if wrong or not out:
-        raise BadInput(*(wrong or [f"{path}:1:1: no prompts in it"]))
-    return out
+    """A JSONL file of {prompt, max_tokens?}, read as lint reads it. Raises BadInput with a line for each broken line."""
+    rows = enumerate(datafiles.read_prompts(path), 1)
+    return [Prompt(f"p{number}", row["prompt"], row.get("max_tokens")) for number, row in rows]
 
 
 def due_times(arrivals: str, seed: int, beside: Path | None = None) -> Iterator[float]:
@@ -227,7 +212,7 @@ def due_times(arrivals: str, seed: int, beside: Path | None = None) -> Iterator[
     for kind, pattern in GRAMMAR.items():
         found = re.fullmatch(pattern, arrivals)
         if found and kind == "replay":
-            return iter(read_dues((beside or Path()) / found[1]))
+            return iter(datafiles.read_dues((beside or Path()) / found[1]))
         if found:
             steps: Iterator[float] = _KINDS[kind](found.groups(), random.Random(f"{seed}/arrivals"))
             return steps

@@ -137,7 +137,16 @@ def test_broken_prompt_lines_are_named_one_by_one(tmp_path: Path) -> None:
     path.write_text('{"prompt": "x"}\nnot json\n\n{"prompt": ""}\n{"prompt": "x", "max_tokens": "3"}\n')
     with pytest.raises(BadInput) as refused:
         read_prompts(path)
-    assert [line.removeprefix(str(path)).split(" ")[0] for line in refused.value.lines] == [":2:1:", ":4:1:", ":5:1:"]
+    assert [line.removeprefix(str(path)).split(" ")[0] for line in refused.value.lines] == [":2:1:", ":4:2:", ":5:17:"]
+
+
+def test_a_line_of_prompts_ends_at_a_line_feed_alone(tmp_path: Path) -> None:
+    """JSON may hold other line ends of Unicode raw; what lint has passed must not fail after the deploy."""
+    texts = ["one\u2028two", "three\u0085four", "five\u2029six"]
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("".join(json.dumps({"prompt": text}, ensure_ascii=False) + "\r\n\n" for text in texts), newline="")
+    plan = draw(tmp_path / "plan.jsonl", "spaced 1s", read_prompts(path), [3])
+    assert sorted(plan.prompts().values()) == sorted(texts) and len(list(plan.items())) == 3
 
 
 def test_every_prompt_is_sent_before_any_comes_again(tmp_path: Path) -> None:
