@@ -1,12 +1,23 @@
 """The client calls itself the bottleneck when it was late, and only then."""
 
 import random
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
 from hotfire.gates.statistics import percentile
+from hotfire.load import selfcheck
 from hotfire.load.run import Progress
 from hotfire.load.selfcheck import LEAST_BOUND, ClientCheck, Histogram
+
+Watched = Callable[[pytest.MonkeyPatch], ClientCheck]
+
+
+@pytest.fixture(autouse=True)
+def idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No CPU time of the test itself counts: a verdict is asked for within a tick of its clock."""
+    monkeypatch.setattr(selfcheck, "_own_cpu", lambda: 0.0)
 
 
 def watched(scale_s: float, lags_ms: list[float]) -> ClientCheck:
@@ -29,6 +40,56 @@ def test_its_percentiles_are_within_a_bin_of_the_exact_ones() -> None:
 def test_a_late_client_is_unsound_and_says_why() -> None:
     verdict = watched(0.35, [1.0] * 90 + [40.0] * 10).verdict()
     assert not verdict["sound"] and "40.0 ms late" in verdict["cause"] and verdict["remedy"]
+
+
+def worked(own: float, steal: int = 0) -> Watched:
+    """A check of 10 s whose process used that share of its CPU, of which the host took that many of 100 ticks."""
+
+    def make(monkeypatch: pytest.MonkeyPatch) -> ClientCheck:
+        clock = iter([0.0, 0.0, 10.0])
+        monkeypatch.setattr(selfcheck, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+        uses = iter([1.0, 1.0, 1.0 + 10 * own])
+        monkeypatch.setattr(selfcheck, "_own_cpu", lambda: next(uses))
+        stats = iter([[5] * 8, [5] * 8, [5, 5, 5, 105 - steal, 5, 5, 5, 5 + steal]])
+        monkeypatch.setattr(selfcheck, "_host_times", lambda cpu: next(stats))
+        check = ClientCheck(0.35, 0, True)
+        check.restart()
+        return check
+
+    return make
+
+
+def lagged(name: str, lag_ms: float, kernel_stamps: bool = True) -> Watched:
+    """A check with 100 lags of one kind; the bound is 17.5 ms."""
+
+    def make(monkeypatch: pytest.MonkeyPatch) -> ClientCheck:
+        check = ClientCheck(0.35, None, kernel_stamps)
+        for _ in range(100):
+            getattr(check, name).add(1000 * lag_ms)
+        return check
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("under", "over", "cause", "remedy"),
+    [
+        (lagged("dispatch", 17.4), lagged("dispatch", 17.6), "requests were sent 17.6 ms late (p99), 17.5 ms is", ""),
+        (lagged("loop", 17.4), lagged("loop", 17.6), "its loop was 17.6 ms late (p99), 17.5 ms is the bound", ""),
+        (lagged("reading", 17.4), lagged("reading", 17.6), "bytes waited 17.6 ms in the kernel (p99), 17.5 ms is", ""),
+        (lagged("reading", 17.6, False), lagged("reading", 17.6), "bytes waited 17.6 ms in the kernel", ""),
+        (worked(0.95), worked(0.96), "it used 96% of its CPU, 95% is the bound", "lower the rate"),
+        (worked(0.5, 25), worked(0.5, 26), "the host stole 26% of its CPU, 25% is the bound", "another machine"),
+    ],
+    ids=["dispatch", "loop", "reading", "reading without stamps", "cpu", "steal"],
+)
+def test_each_bound_holds_on_its_own(
+    monkeypatch: pytest.MonkeyPatch, under: Watched, over: Watched, cause: str, remedy: str
+) -> None:
+    assert under(monkeypatch).verdict()["sound"]
+    verdict = over(monkeypatch).verdict()
+    assert not verdict["sound"] and verdict["cause"].startswith(cause) and ";" not in verdict["cause"]
+    assert remedy in verdict["remedy"]
 
 
 def test_the_bound_follows_the_tightest_objective() -> None:
