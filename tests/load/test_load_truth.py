@@ -151,6 +151,21 @@ def test_fresh_connections_are_fresh_and_others_are_reused(
             assert load.wait_look(1).reused.sum() == reused
 
 
+def test_a_connection_is_replaced_at_its_age(
+    scripted: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    server = scripted({"hello": [b"HTTP/1.1 503 Oh\r\nContent-Length: 0\r\n\r\n"]})
+    aged = target(server.url, max_age_s=0.1)
+    with LoadRun.start(planned("spaced 20ms", 30), aged, tmp_path / "out") as load:
+        window = load.wait_look(1)
+    fresh, born = list[bool](), -1
+    for took in (round(1e6 * at) for at in window.took):
+        fresh.append(born < 0 or took - born >= 100_000)
+        born = took if fresh[-1] else born
+    assert [not reused for reused in window.reused] == fresh
+    assert server.opened == sum(fresh) and 4 <= sum(fresh) < 20
+
+
 def test_a_mark_knows_the_first_success_after_an_outage(
     truthful: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path
 ) -> None:
