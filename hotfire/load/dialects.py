@@ -5,11 +5,12 @@ of that API (facts: runtimes 4.1). A token is non-empty
 content, reasoning or a tool call, never a role-only chunk; several tokens in one event count as one event.
 """
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from hotfire.runtimes.dialect import failure
 
 
 @dataclass(slots=True)
@@ -42,8 +43,8 @@ def _usage(data: dict[str, Any]) -> int | None:
 
 
 def _error(data: dict[str, Any]) -> str | None:
-    error = data.get("error")
-    return None if error is None else json.dumps(error)[:200] if not isinstance(error, str) else error[:200]
+    failed = failure(data)
+    return None if failed is None else failed.error[:200]
 
 
 def _openai(data: Any) -> Meaning:
@@ -59,7 +60,8 @@ def _openai(data: Any) -> Meaning:
 
 
 def _ollama(data: Any) -> Meaning:
-    message = data.get("message") or {}
+    given = data.get("message")
+    message = given if isinstance(given, dict) else {}  # a text in an error of whoever stands before it
     said = (message.get("content"), message.get("thinking"), message.get("tool_calls"), data.get("response"))
     done = data.get("done") is True
     finish = data.get("done_reason") or "stop" if done else None

@@ -7,13 +7,15 @@ ordinary. Times are whole microseconds from the start of the load.
 
 import json
 import re
+from contextlib import suppress
 from typing import Any
 
 from hotfire.load.dialects import Dialect, Meaning
-from hotfire.runtimes.dialect import FINISHED
+from hotfire.runtimes.dialect import FINISHED, failure
 
 LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")  # a CR at the very end may be half of a CRLF
 STRING = re.compile(rb'(?:[^"\\]|\\.)*')  # the inside of a JSON string
+FIELDS = (b"", b"event", b"id", b"retry")  # of an event stream, beside its data; the first is a comment
 MOST_HEAD, MOST_EVENT, MOST_NOTE = 65536, 8 << 20, 200
 
 
@@ -28,8 +30,8 @@ class Answer:
     """What came back for one request. `complete`: nothing more belongs to it. `reusable`: the connection may go on."""
 
     __slots__ = (
-        "_aligned", "_body", "_buffer", "_chunked", "_close", "_data", "_dialect", "_in_body", "_left", "_prefix", "_suffix",
-        "coalesced", "complete",
+        "_aligned", "_body", "_buffer", "_chunked", "_close", "_data", "_dialect", "_in_body", "_left", "_prefix",
+        "_stray", "_suffix", "coalesced", "complete",
         "done_at", "ended", "error", "finish", "first_byte", "first_token", "gaps", "head_at", "headers", "last_read",
         "last_token", "reusable", "status", "tokens", "usage",
     )  # fmt: skip
@@ -38,6 +40,7 @@ class Answer:
         self._dialect = dialect
         self._buffer = b""  # raw bytes that are not yet framed
         self._body = b""  # bytes of the body that are not yet an event
+        self._stray = b""  # lines that are none of an event stream
         self._data: list[bytes] = []  # data lines of the event being read
         self._in_body = self._chunked = self._close = self._aligned = False
         self._prefix = self._suffix = b""  # of the last token's event, around its text
@@ -115,7 +118,9 @@ class Answer:
             return self.error[:MOST_NOTE]
         if self.status and self.status != 200:
             return f"HTTP {self.status} {self._body[:MOST_NOTE].decode('utf-8', 'replace')}"[:MOST_NOTE].strip()
-        return f"finish reason {self.finish!r}"[:MOST_NOTE] if self.finish and self.finish not in FINISHED else ""
+        if self.finish and self.finish not in FINISHED:
+            return f"finish reason {self.finish!r}"[:MOST_NOTE]
+        return "" if self.tokens else self._stray[:MOST_NOTE].decode("utf-8", "replace").strip()
 
     # --- HTTP framing
 
@@ -198,8 +203,17 @@ class Answer:
                 self._event(self._body, at)
             elif self._body or self._data:  # a last event without its empty line
                 self._feed_events(b"\n\n", at)
+            if self._stray and self.error is None:
+                self._document()
         self.complete = True
         self.reusable = not self._close and not self._buffer
+
+    def _document(self) -> None:
+        """An error said as a JSON document where a stream was asked for."""
+        with suppress(ValueError):
+            data = json.loads(self._stray)
+            if isinstance(data, dict) and (failed := failure(data)) is not None:
+                self.error = failed.error[:MOST_NOTE]
 
     # --- events
 
@@ -256,6 +270,8 @@ class Answer:
             self._data.append(value)
         elif name == b"error":  # llama.cpp of old: `error: {...}`
             self.error = value.decode("utf-8", "replace")[:MOST_NOTE]
+        elif name not in FIELDS and len(self._stray) < MOST_HEAD:
+            self._stray += line + b"\n"
 
     def _event(self, event: bytes, at: int) -> None:
         text = event.strip()

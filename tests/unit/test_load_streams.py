@@ -231,6 +231,40 @@ def test_the_other_engines_are_read_by_their_own_marks(name: str, size: int) -> 
     assert read(frame(*events), size, api).verdict() == error
 
 
+PLAIN = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{}"
+BARE = {"object": "error", "message": "boom", "type": "BadRequestError"}
+
+
+@pytest.mark.parametrize("size", [1, 10, 1 << 20])
+@pytest.mark.parametrize("api", ["chat", "completions", "tgi"])
+@pytest.mark.parametrize(
+    ("said", "error", "note"),
+    [
+        (json.dumps(BARE), "error_event", "boom"),
+        (json.dumps({"error": {"message": "boom"}}, indent=2), "error_event", "boom"),
+        (json.dumps({"error": "boom"}), "error_event", "boom"),
+        ('{"choices": []}', "empty", '{"choices": []}'),
+        ("<html>Welcome</html>", "empty", "<html>Welcome</html>"),
+    ],
+    ids=["bare", "indented", "text", "no error", "no JSON"],
+)
+def test_a_document_where_a_stream_was_asked_for_is_read(size: int, api: str, said: str, error: str, note: str) -> None:
+    answer = read(PLAIN.format(len(said), said).encode(), size, api)
+    assert (answer.complete, answer.verdict(), answer.note()) == (True, error, note)
+
+
+@pytest.mark.parametrize("api", ["chat", "completions", "ollama", "tgi", "embeddings"])
+def test_an_error_object_is_an_error_in_every_shape(api: str) -> None:
+    frame = sse if DIALECTS[api].framing == "sse" else lines
+    answer = read(frame(json.dumps(BARE)), api=api)
+    assert (answer.verdict(), answer.note()) == ("error_event", "boom")
+
+
+def test_lines_that_are_none_of_a_stream_do_not_undo_its_success() -> None:
+    answer = read(HEAD + chunk(b"x-hint: 1\n" + token("a") + LENGTH + DONE) + END)
+    assert (answer.verdict(), answer.note()) == ("", "")
+
+
 def test_the_last_token_and_the_finish_reason_may_share_an_event() -> None:
     answer = read(OTHERS["completions"][1](*OTHERS["completions"][2]), api="completions")
     assert (answer.tokens, answer.finish, answer.usage) == (2, "length", 2)
