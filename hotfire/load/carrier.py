@@ -1,7 +1,8 @@
 """The process that carries the load: one locust User, in whose greenlet the engine turns.
 
 Protocol, JSON lines. In: first {"headers": {...}, "slice": [K, N]}, the only place where a secret travels, after `ready`
-{"begin": CLOCK_REALTIME_NS}, then {"go": LOOK} or {"stop": DRAIN_S}. Out: {"calibrated": {...}} where that was asked for,
+any number of {"ping": N}, each answered by {"pong": MONOTONIC_NS}, and {"begin": [MONOTONIC_NS of carrier K, ...]} by the
+clock that it told; then {"go": LOOK} or {"stop": DRAIN_S}. Out: {"calibrated": {...}} where that was asked for,
 with a `cause` when the plan asks for more than this process can carry, which is the end; {"ready": true},
 {"started": MONOTONIC_NS}, {"tick": S, ...} once a second, {"look": K, "client": {...}} and {"done": {...}}, or
 {"crash": TEXT}. End of the input, or the parent's death, ends the process at once; SIGTERM cancels what is open and says so.
@@ -77,8 +78,9 @@ def carry(
     crashed = lambda user_instance, exception, tb: crashes.append(repr(exception))  # noqa: E731
     environment.events.user_error.add_listener(crashed)  # type: ignore[no-untyped-call]
     pipe.say({"ready": True})
-    ahead = pipe.next("begin")["begin"] - time.time_ns()
-    Carrier.t0 = time.monotonic_ns() + ahead if ahead > 0 else 0
+    while "ping" in (line := pipe.next("ping", "begin")):
+        pipe.say({"pong": time.monotonic_ns()})
+    Carrier.t0 = at if (at := line["begin"][k]) > time.monotonic_ns() else 0
     Carrier.begun.set()
     heart = gevent.spawn(_beat, engine, pipe)
     if pipe.environment is None:

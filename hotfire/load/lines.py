@@ -54,13 +54,13 @@ class Lines:
         found, self._lines = list(self._lines), deque()
         return found
 
-    def next(self, key: str) -> Message:
-        """Wait for the next line, which has this key; what comes with it stays to be heard."""
+    def next(self, *keys: str) -> Message:
+        """Wait for the next line, which has one of these keys; what comes with it stays to be heard."""
         while not (found := self.heard()):
             self._pause()
         self._lines.extend(found[1:])
-        if key not in found[0]:
-            raise HarnessError(f"{key} was expected, not {list(found[0])}")
+        if not any(key in found[0] for key in keys):
+            raise HarnessError(f"{' or '.join(keys)} was expected, not {list(found[0])}")
         return found[0]
 
     def until(self, key: str) -> None:

@@ -22,6 +22,8 @@ CONTAINER = "load"
 class Pod:
     """A wire to the carrier that is the only process of a pod."""
 
+    here = False
+
     def __init__(self, cluster: Cluster, ref: Ref, plan: Plan, ca: str = "") -> None:
         """Attach and send the plan, and the certificates of a file. Raises ApiError."""
         self._cluster, self._ref = cluster, ref

@@ -28,6 +28,7 @@ START_WITHIN = 30.0  # seconds for a cold interpreter to import locust on a busy
 SLACK = 15.0  # seconds granted beyond what the plan and the timeouts explain
 TOGETHER_NS = 100_000_000  # several carriers begin at one moment, so long after they are told
 RELAYED_NS = 3_000_000_000  # where the word has to go by another, who spawns them
+PINGS, UNSURE_NS, APART_S = 8, 500_000_000, 1.0  # exchanges of clocks, how sure they must make us, starts at most apart
 LOST = ("its part of the plan was not carried", "give the client more memory, or a place where it is not evicted")
 SUMMED = ("sent", "done", "failed", "backlog", "in_flight", "tokens")
 
@@ -71,13 +72,17 @@ class Ended:
 
 @dataclass(eq=False)
 class Carrier:
-    """What is known of one carrier, which has a slice of the plan. samples: the file its rows come in."""
+    """What is known of one carrier, which has a slice of the plan. samples: the file its rows come in; ahead_ns: its
+    CLOCK_MONOTONIC less this process's, right to unsure_ns; pong: (its clock, when this one heard it)."""
 
     wire: Wire
     samples: Path
     tail: Tail = field(init=False)
     ready: bool = False
     t0: float = 0.0
+    ahead_ns: int = 0
+    unsure_ns: int = 0
+    pong: tuple[int, int] | None = None
     reached: int = 0
     tick: Message = field(default_factory=dict)
     done: Message = field(default_factory=dict)
@@ -164,13 +169,37 @@ class LoadRun:
                 if one.wire not in [earlier.wire for earlier in carriers[:k]]:
                     one.wire.tell({"headers": dict(headers or {}), "slice": [k, len(carriers)]})
             run._until(lambda: all(one.ready for one in carriers), START_WITHIN, "come up")
-            run._tell({"begin": time.time_ns() + run._together_ns()})
-            run._until(lambda: all(one.t0 > 0 for one in carriers), START_WITHIN, "began")
+            run._compare_clocks()
+            at = time.monotonic_ns() + run._together_ns()
+            run._tell({"begin": [at + one.ahead_ns for one in carriers]})
+            run._until(lambda: all(one.t0 for one in carriers), START_WITHIN, "began")
+            if (apart := max(one.t0 for one in carriers) - min(one.t0 for one in carriers)) > APART_S:
+                text = f"its processes began {apart:.1f} s apart, {APART_S:.0f} s is the bound"
+                raise Unjudged(text, reason=Reason.CLIENT, details=["give each of them a CPU that is free"])
         except BaseException:
             run.kill()
             raise
         run.t0 = min(one.t0 for one in carriers)
         return run
+
+    def _compare_clocks(self) -> None:
+        """See what the clocks of carriers on other machines show: the quickest of some exchanges is off by half its time."""
+        far = [one for one in self.carriers if not one.wire.here]
+        for number in range(PINGS if far else 0):
+            for one in far:
+                one.pong = None
+            sent = time.monotonic_ns()
+            for wire in dict.fromkeys(one.wire for one in far):
+                wire.tell({"ping": number})
+            self._until(lambda: all(one.pong for one in far), START_WITHIN, "told its clock")
+            for one in far:
+                clock, heard = one.pong or (0, 0)
+                half = (heard - sent) // 2
+                if not number or half < one.unsure_ns:
+                    one.ahead_ns, one.unsure_ns = clock - sent - half, half
+        if (unsure := max(one.unsure_ns for one in self.carriers)) > UNSURE_NS:
+            text = f"the client's clock is known to {unsure / 1e9:.1f} s only, {UNSURE_NS / 1e9:.1f} s is the bound"
+            raise Unjudged(text, reason=Reason.CLIENT, details=["the way to the load's pod is slow: its node, the API server"])
 
     def _together_ns(self) -> int:
         """From being told to the common beginning."""
@@ -335,7 +364,9 @@ class LoadRun:
         elif "ready" in message:
             one.ready = True
         elif "started" in message:
-            one.t0 = message["started"] / 1e9
+            one.t0 = (message["started"] - one.ahead_ns) / 1e9
+        elif "pong" in message:
+            one.pong = message["pong"], time.monotonic_ns()
         elif "tick" in message:
             one.tick = message
             self._ticked(one)
@@ -368,6 +399,8 @@ class LoadRun:
         if told or self._skipped:
             calibration = {"skipped": self._skipped} if self._skipped else dict(max(told, key=lambda one: one["needs"]))
             self.client = {**self.client, "calibration": calibration}
+        if unsure := max(one.unsure_ns for one in self.carriers):  # of another machine's clock: marks are right to this
+            self.client = {**self.client, "clock_unsure_ms": round(unsure / 1e6, 3)}
         digests = [said["digest"] for said in done]
         for one, said in zip(self.carriers, done, strict=True):
             if (found := digest_of(one.samples)) != said["digest"]:

@@ -15,7 +15,10 @@ Message = dict[str, Any]
 
 
 class Wire(Protocol):
-    """What LoadRun needs of a carrier."""
+    """What LoadRun needs of a carrier. here: whether it runs on this machine, by the same CLOCK_MONOTONIC."""
+
+    @property
+    def here(self) -> bool: ...
 
     @property
     def alive(self) -> bool:
@@ -39,6 +42,8 @@ class Wire(Protocol):
 
 class Process:
     """A carrier spawned by the main thread; it dies with this process."""
+
+    here = True
 
     def __init__(self, options: Mapping[str, object], flags: Sequence[str], log: Path) -> None:
         command = [sys.executable, "-m", "hotfire.load", *flags, "--parent", str(os.getpid())]

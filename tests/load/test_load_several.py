@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 
 from hotfire.errors import Unjudged
 from hotfire.load.plan import Plan
-from hotfire.load.run import LoadRun
-from hotfire.load.samples import read
+from hotfire.load.run import Carrier, LoadRun
+from hotfire.load.samples import FILE, numbered, read
 from hotfire.load.target import Target
+from hotfire.load.wire import Message, Process
 from hotfire.plugin.nouns.served import figures, headers_in
 from hotfire.words import Reason
 
@@ -57,6 +59,57 @@ def test_they_send_at_their_common_times(truthful: Callable[..., Any], planned: 
     came = sorted(at / 1e9 - t0 for at, _ in server.truth().values())
     late = sorted(abs(at - k / 100) for k, at in enumerate(came))
     assert len(came) == 100 and late[90] < 0.1  # a machine at work may be late now and then
+
+
+class Far(Process):
+    """A carrier of another machine, whose CLOCK_MONOTONIC differs by `shift_ns` and whose lines take `way_s` longer."""
+
+    here, shift_ns, way_s = False, 0, 0.0
+
+    def tell(self, message: Mapping[str, Any]) -> None:
+        shifted = {"begin": [at - self.shift_ns for at in message["begin"]]} if "begin" in message else {}
+        super().tell({**message, **shifted})
+
+    def lines(self) -> Iterator[Message]:
+        for line in super().lines():
+            threading.Event().wait(self.way_s if "pong" in line else 0)
+            yield line | {name: line[name] + self.shift_ns for name in ("pong", "started") if name in line}
+
+
+def far(plan: Plan, target: Target, out: Path, *shifts_s: float, way_s: float = 0.0) -> LoadRun:
+    carriers = []
+    out.mkdir()
+    for k, shift in enumerate(shifts_s):
+        wire = Far(target.options() | {"plan": plan.path, "digest": plan.digest, "out": out}, [], out / f"{k}.log")
+        wire.shift_ns, wire.way_s = round(1e9 * shift), way_s
+        carriers.append(Carrier(wire, out / numbered(FILE, k, len(shifts_s))))
+    return LoadRun.follow(plan, target, out, carriers)
+
+
+@pytest.mark.parametrize("shifts_s", [(1e6,), (-1e6,), (1e6, -1e6)], ids=["ahead", "behind", "one of each"])
+def test_marks_are_right_whatever_the_clock_of_the_carriers_machine_shows(
+    truthful: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path, shifts_s: tuple[float, ...]
+) -> None:
+    server, plan = truthful(*FAST), planned("constant 50/s", 100, max_tokens=1)
+    with far(plan, Target(server.url, "chat", "m"), tmp_path / "out", *shifts_s) as load:
+        back = load.wait_success(load.mark("asked"), 10.0, fresh=False)
+        load.wait_look(1)
+        t0, asked, ended = load.t0, load.since(load.marks[0]), load.stop()
+    assert back is not None and back < 1.0 and 0 < len(asked) <= 100
+    came = sorted(at / 1e9 - t0 for at, _ in server.truth().values())
+    late = sorted(abs(at - k / 50) for k, at in enumerate(came))
+    assert len(came) == 100 and late[90] < 0.1
+    assert 0 < ended.client["clock_unsure_ms"] < 500
+
+
+def test_a_clock_that_cannot_be_known_makes_the_load_the_clients(
+    truthful: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hotfire.load.run.PINGS", 1)
+    server = truthful(*FAST)
+    with pytest.raises(Unjudged, match=r"clock is known to 0\.6 s only, 0\.5 s is the bound") as refused:
+        far(planned("constant 50/s", 10), Target(server.url, "chat", "m"), tmp_path / "out", 0.0, way_s=1.2)
+    assert refused.value.reason is Reason.CLIENT and not server.truth()
 
 
 def test_a_freeze_is_one_silence_of_all(truthful: Callable[..., Any], planned: Callable[..., Plan], tmp_path: Path) -> None:
