@@ -8,7 +8,7 @@ import base64
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +26,7 @@ from hotfire.words import Reason
 
 START_WITHIN = 30.0  # seconds for a cold interpreter to import locust on a busy machine
 SLACK = 15.0  # seconds granted beyond what the plan and the timeouts explain
+GLANCE = 0.2  # seconds between two looks at all samples, which cost as much as there are
 TOGETHER_NS = 100_000_000  # several carriers begin at one moment, so long after they are told
 RELAYED_NS = 3_000_000_000  # where the word has to go by another, who spawns them
 PINGS, UNSURE_NS, APART_S = 8, 500_000_000, 1.0  # exchanges of clocks, how sure they must make us, starts at most apart
@@ -106,7 +107,7 @@ class LoadRun:
         self.t0 = 0.0  # time.monotonic() at the start of the load
         self._wires = list(dict.fromkeys(one.wire for one in carriers))
         self._heard: queue.SimpleQueue[tuple[Wire, Message | None]] = queue.SimpleQueue()
-        self._collector = Collector()
+        self._collector, self._taken = Collector(), 0  # rows
         self._on_tick: Callable[[Progress], None] | None = None
         self._skipped = ""
         self._silences: list[tuple[int, int]] = []
@@ -213,23 +214,25 @@ class LoadRun:
     # --- looks
 
     def wait_look(
-        self, look: int = 1, within_s: float | None = None, *, enough: Callable[[Samples], bool] = lambda _: False
+        self, look: int = 1, within_s: float | None = None, *, enough: Callable[[Samples], bool] | None = None
     ) -> Samples:
         """Wait until every counted request up to this look (from 1) has ended; the samples of its window.
 
-        enough: asked of all samples whenever there are more; once it says so, what there is is returned.
+        enough: asked of all samples when there are more, every GLANCE at most; once it says so, what there is is returned.
         Raises Unjudged TIMEOUT when it takes longer than the plan and the timeouts explain (or `within_s`), Interrupted by a
         signal or CLIENT when a carrier died.
         """
-        stopped, known = False, 0
+        stopped, known, glanced = False, 0, 0.0
 
         def reached() -> bool:
-            nonlocal stopped, known
+            nonlocal stopped, known, glanced
             if self._reached() >= look or self.ended is not None:
                 return True
-            found = self.samples()
-            if len(found) > known:
-                known, stopped = len(found), enough(found)
+            if enough is not None and time.monotonic() - glanced >= GLANCE:
+                self.poll()
+                glanced = time.monotonic()
+                if self._taken > known:
+                    known, stopped = self._taken, enough(self.samples())
             return stopped
 
         self._until(reached, within_s or self._explained(look), f"reached look {look}")
@@ -280,13 +283,14 @@ class LoadRun:
 
     def poll(self) -> None:
         """Take in what has come, without waiting."""
-        while True:
-            try:
-                self._hear(*self._heard.get_nowait())
-            except queue.Empty:
-                break
+        self._drain()
         for one in self.carriers:
-            self._collector.extend(one.tail.rows())
+            self._collector.extend(self._counting(one.tail.rows()))
+
+    def _counting(self, rows: Iterator[list[Any]]) -> Iterator[list[Any]]:
+        for row in rows:
+            self._taken += 1
+            yield row
 
     def samples(self) -> Samples:
         """All requests that have ended so far, warm-up too."""
@@ -321,7 +325,9 @@ class LoadRun:
             found = self.since(mark).first_success(fresh=fresh)
             if found is not None or time.monotonic() > deadline or self.ended is not None:
                 return found if found is None or found <= within_s else None
-            self._wait(min(SLICE, max(deadline - time.monotonic(), 0.01)))
+            again = min(time.monotonic() + GLANCE, deadline)
+            while self.ended is None and (left := again - time.monotonic()) > 0:
+                self._wait(left)
 
     # --- the wire
 
@@ -336,9 +342,9 @@ class LoadRun:
     def _until(self, reached: Callable[[], bool], within_s: float, what: str) -> None:
         deadline = time.monotonic() + within_s
         while not reached():
-            self._wait(SLICE)
-            if not reached() and time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 raise Unjudged(f"the load has not {what} within {within_s:.0f} s", reason=Reason.TIMEOUT)
+            self._wait(SLICE)
 
     def _wait(self, seconds: float) -> None:
         check_interrupt()
@@ -346,6 +352,11 @@ class LoadRun:
             self._hear(*self._heard.get(timeout=seconds))
         except queue.Empty:
             return
+        self._drain()
+
+    def _drain(self) -> None:
+        while not self._heard.empty():
+            self._hear(*self._heard.get_nowait())
 
     def _reached(self) -> int:
         return min(one.reached for one in self.carriers)

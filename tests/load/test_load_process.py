@@ -15,9 +15,10 @@ import pytest
 from hotfire.errors import HarnessError, Interrupted, Unjudged
 from hotfire.kube.wait import forget_interrupt, interrupt
 from hotfire.load.engine import Engine
+from hotfire.load.marks import Mark
 from hotfire.load.plan import Plan
 from hotfire.load.run import LoadRun, Progress
-from hotfire.load.samples import Writer, read
+from hotfire.load.samples import Collector, Samples, Writer, read
 from hotfire.load.target import Target
 from hotfire.words import Reason
 
@@ -72,6 +73,35 @@ def test_progress_is_told_once_a_second(
     assert seconds == sorted(set(seconds)) and 2 in seconds and heard[-1].planned == 125
     assert processes > 1 or (seconds == [1, 2] and heard[-1].done == 125)
     assert all(one.ttft_p50_ms is None or 2 < one.ttft_p50_ms < 100 for one in heard)
+
+
+@pytest.mark.parametrize("wait", ["for a look", "for a success"])
+def test_waiting_looks_at_all_samples_now_and_then_whatever_is_said(
+    running: LoadRun, monkeypatch: pytest.MonkeyPatch, wait: str
+) -> None:
+    """A look costs as much as there are samples, and many workers say something every few milliseconds."""
+    looks, over = list[float](), threading.Event()
+
+    def look(*silences: Any) -> Samples:
+        looks.append(time.monotonic())
+        return Collector.samples(running._collector, *silences)
+
+    def talk() -> None:
+        while not over.wait(0.005):
+            running._heard.put((running._wires[0], {"said": "nothing"}))
+
+    monkeypatch.setattr(running._collector, "samples", look)
+    talker = threading.Thread(target=talk)
+    talker.start()
+    try:
+        if wait == "for a look":
+            began, _ = time.monotonic(), running.wait_look(1, enough=lambda found: len(found) > 80)
+        else:
+            began, _ = time.monotonic(), running.wait_success(Mark("to come", 100.0), 1.5)
+    finally:
+        over.set()
+        talker.join()
+    assert 3 < len(looks) <= 5 * (time.monotonic() - began) + 3
 
 
 def test_what_is_left_is_a_digest_samples_and_the_report_of_locust(
