@@ -48,16 +48,14 @@ class Dialer:
     def __init__(self, target: Target) -> None:
         self.target, self.newest = target, 0
         self.failure = ""
-        self._addresses: list[Any] = []
-        self._family = _socket.AF_INET
+        self._addresses: list[tuple[int, Any]] = []  # (family, address) of each place, no address where none was found
         self.offset = 0
         for _, host, port in target.places:
             try:
                 found = _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM)
-                self._family = found[0][0]
-                self._addresses.append(found[0][4])
+                self._addresses.append((found[0][0], found[0][4]))
             except OSError as error:
-                self._addresses.append(None)
+                self._addresses.append((_socket.AF_INET, None))
                 self.failure = f"{host}: {error.strerror}"
         self._context = self._tls() if target.tls else None
         self.kernel_stamps = self._stamps()
@@ -74,14 +72,15 @@ class Dialer:
     def dial(self, now: int, to: int = 0) -> "Connection":
         """To one of the places. Raises Lost dns or connect_*; OSError when this machine itself has no socket left, which is not
         the target's."""
-        if self._addresses[to] is None:
+        family, address = self._addresses[to]
+        if address is None:
             raise Lost("dns", self.failure)
-        sock = _socket.socket(self._family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
+        sock = _socket.socket(family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
         sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
         if self.kernel_stamps:
             sock.setsockopt(_socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         try:
-            code = sock.connect_ex(self._addresses[to])
+            code = sock.connect_ex(address)
         except OSError as error:
             code = error.errno or ECONNREFUSED
         if code not in (0, EINPROGRESS):
@@ -98,7 +97,7 @@ class Dialer:
         return context
 
     def _stamps(self) -> bool:
-        sock = _socket.socket(self._family, _socket.SOCK_STREAM)
+        sock = _socket.socket(self._addresses[0][0], _socket.SOCK_STREAM)
         try:
             sock.setsockopt(_socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         except OSError:

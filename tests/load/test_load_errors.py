@@ -13,6 +13,7 @@ import pytest
 
 from hotfire.errors import BadInput
 from hotfire.gates.statistics import judge_spaced
+from hotfire.load.connection import Dialer
 from hotfire.load.plan import Plan, Prompt, draw
 from hotfire.load.run import LoadRun
 from hotfire.load.samples import Samples
@@ -154,6 +155,14 @@ def test_a_plain_server_behind_https_is_a_tls_error(
     server = scripted({})
     samples = one_load(planned("constant 50/s", 4), server.url.replace("http:", "https:"), tmp_path / "out", timeout_s=1.0)
     assert samples.errors() == {"tls": 4}
+
+
+def test_each_place_is_dialled_by_its_own_family() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        places = (f"a=127.0.0.1:{listener.getsockname()[1]}", "b=[::1]:1")
+        dialer = Dialer(Target("http://nowhere.invalid", "chat", "m", pods=places))
+        dialer.dial(0, 0).close()
+        listener.accept()[0].close()
 
 
 @pytest.mark.parametrize(("scheme", "error"), [("http", "timeout_first"), ("https", "connect_timeout")])
