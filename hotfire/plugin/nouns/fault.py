@@ -12,7 +12,7 @@ from hotfire.faults.control import misaim
 from hotfire.faults.family import Family, Sighting, Target
 from hotfire.kube.client import Object
 from hotfire.kube.wait import pause
-from hotfire.load.marks import Mark
+from hotfire.load.marks import Mark, Window
 from hotfire.load.run import LoadRun
 from hotfire.plugin.nouns.load import carrying, loaded, plan_of
 from hotfire.plugin.nouns.pods import CandidatePods
@@ -117,18 +117,19 @@ class FaultNoun:
         return seconds
 
     def error_share(self) -> float:
-        """Failed of the requests due after service was back; waits for as many as the declared share needs."""
+        """Failed of the first requests due after service was back, as many as the declared share needs; waits until each
+        has ended."""
         traffic, back = self._traffic(), self._back
         if back is None:
             raise Unjudged("service did not come back: there is no time after it", reason=Reason.NO_EFFECT)
         wanted = max(LEAST_AFTER, math.ceil(1 / self.asked.errors.value - 1e-9) if self.asked.errors.value else LEAST_AFTER)
         patience = time.monotonic() + wanted * (self._asked_load().arrivals.period + self._asked_load().timeout)
-        while len(traffic.since(back)) < wanted and time.monotonic() < patience:
+        while len(window := first_due(traffic, back, wanted)) < wanted and time.monotonic() < patience:
             pause(0.2)
-        window = traffic.since(back)
         saw("request", len(window), {"failed": window.failed, "classes": window.errors()}, self.asked.errors.text)
         if len(window) < wanted:
-            raise Unjudged(f"{len(window)} requests after the return, {wanted} are needed", reason=Reason.INSUFFICIENT)
+            said = f"{len(window)} requests after the return have ended without one open before them, {wanted} are needed"
+            raise Unjudged(said, reason=Reason.INSUFFICIENT)
         return window.error_share()
 
     def close(self) -> None:
@@ -187,3 +188,11 @@ class FaultNoun:
 
     def _step(self, step: str, effect: Effect | None = None, **data: object) -> None:
         self.run.emit(Faulted.model_validate({"fault": self.asked.name, "step": step, "effect": effect, "data": data}))
+
+
+def first_due(traffic: LoadRun, back: Mark, wanted: int) -> Window:
+    """The first so many requests due after a mark, up to the first that is still open: those that hang end last, and would be
+    missing among the first to end."""
+    found = traffic.samples()
+    ended = found.counted(found.unbroken())
+    return Window(ended.where(ended.i < (ended.due < back.t).sum() + wanted), back.t, math.inf)
