@@ -41,7 +41,7 @@ class FaultNoun:
         self._target: Target | None = None
         self._sighting: Sighting | None = None
         self._applied: Mark | None = None
-        self._back: Mark | None = None
+        self._after: Window | None = None
         self._since = run.cluster.server_time()
 
     # -- the questions --------------------------------------------------------------------------------------------
@@ -99,7 +99,8 @@ class FaultNoun:
 
     def recovery_seconds(self) -> float:
         """From the injection to the first token of a correct answer, asked for on a fresh connection once every pod is
-        Ready again. Raises Breach when one of the two does not come in time."""
+        Ready again. The traffic ends here, once what `error_share` judges is there. Raises Breach when one of the two does
+        not come in time, Unjudged CLIENT when the client could not tell."""
         traffic, applied, within = self._traffic(), self._confirmed(), self.asked.serving_again_within
         late = self.pods.not_ready(within=max(within - (traffic.now() - applied.t), 1.0))
         if late:
@@ -107,25 +108,24 @@ class FaultNoun:
         whole = self._mark(traffic, "at full strength")
         answered = traffic.wait_success(whole, max(within - (whole.t - applied.t), FIRST_S))
         if answered is None:
+            _sound(traffic)
             errors = traffic.since(whole).errors()
             raise Breach(f"every pod is Ready, and no request on a fresh connection succeeds: {errors}", observed=errors)
-        self._back = self._mark(traffic, "serving again")
+        back = self._mark(traffic, "serving again")
         seconds = round(whole.t + answered - applied.t, 3)
         self._step("recovered", seconds=seconds, within=within)
         self.run.users.set_aside = False
+        self._after = self._ended(traffic, back)
+        _sound(traffic)
         saw("first-token", 1, {"seconds": seconds, "to full strength": round(whole.t - applied.t, 3)}, within)
         return seconds
 
     def error_share(self) -> float:
-        """Failed of the first requests due after service was back, as many as the declared share needs; waits until each
-        has ended."""
-        traffic, back = self._traffic(), self._back
-        if back is None:
+        """Failed of the first requests due after service was back, as many as the declared share needs."""
+        window, wanted = self._after, self._wanted
+        if window is None:
             raise Unjudged("service did not come back: there is no time after it", reason=Reason.NO_EFFECT)
-        wanted = max(LEAST_AFTER, math.ceil(1 / self.asked.errors.value - 1e-9) if self.asked.errors.value else LEAST_AFTER)
-        patience = time.monotonic() + wanted * (self._asked_load().arrivals.period + self._asked_load().timeout)
-        while len(window := first_due(traffic, back, wanted)) < wanted and time.monotonic() < patience:
-            pause(0.2)
+        _sound(self._traffic())
         saw("request", len(window), {"failed": window.failed, "classes": window.errors()}, self.asked.errors.text)
         if len(window) < wanted:
             said = f"{len(window)} requests after the return have ended without one open before them, {wanted} are needed"
@@ -143,6 +143,18 @@ class FaultNoun:
 
     # -- how ------------------------------------------------------------------------------------------------------
 
+    @property
+    def _wanted(self) -> int:
+        return max(LEAST_AFTER, math.ceil(1 / self.asked.errors.value - 1e-9) if self.asked.errors.value else LEAST_AFTER)
+
+    def _ended(self, traffic: LoadRun, back: Mark) -> Window:
+        """Of the requests due after the return as many as are needed, once each has ended; fewer when they do not."""
+        wanted, asked = self._wanted, self._asked_load()
+        patience = time.monotonic() + wanted * (asked.arrivals.period + asked.timeout)
+        while len(window := first_due(traffic, back, wanted)) < wanted and time.monotonic() < patience:
+            pause(0.2)
+        return window
+
     def _traffic(self) -> LoadRun:
         """Background traffic: the scenario's arrivals, a seed of its own, each request on a connection of its own."""
         if self._load is not None:
@@ -153,7 +165,8 @@ class FaultNoun:
         folder = run.folder / "load" / f"fault-{self.asked.name}"
         seed = random.Random(f"{asked.seed}/{self.asked.name}").randrange(1 << 30)
         plan = plan_of(run, asked, folder, (requests,), seed=seed, warm_up=0, arrivals=asked.arrivals.steady)
-        self._load = self._stack.enter_context(carrying(run, asked, self.serves, plan, max_age_s=0.0))
+        tightest = min(asked.timeout, self.asked.serving_again_within)
+        self._load = self._stack.enter_context(carrying(run, asked, self.serves, plan, max_age_s=0.0, scale_s=tightest))
         if self._load.wait_success(self._mark(self._load, "traffic"), FIRST_S) is None:
             raise Unjudged(f"no answer to the background traffic within {FIRST_S:g} s", reason=Reason.NO_DATA)
         return self._load
@@ -196,3 +209,10 @@ def first_due(traffic: LoadRun, back: Mark, wanted: int) -> Window:
     found = traffic.samples()
     ended = found.counted(found.unbroken())
     return Window(ended.where(ended.i < (ended.due < back.t).sum() + wanted), back.t, math.inf)
+
+
+def _sound(traffic: LoadRun) -> None:
+    """Ends it; raises Unjudged CLIENT, with cause and remedy, when its client was the bottleneck."""
+    client = traffic.stop().client
+    if not client["sound"]:
+        raise Unjudged(str(client["cause"]), reason=Reason.CLIENT, details=[str(client["remedy"])])

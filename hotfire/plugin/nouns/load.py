@@ -33,15 +33,16 @@ TELL_EVERY = 5  # seconds between two live lines
 TIGHTEST = 0.05  # seconds; the client's own lateness is bounded by the tightest limit, but never by less
 
 
-def target_of(run: Run, serves: Serves, asked: Load, *, max_age_s: float) -> Target:
-    """One API of the candidate's, as the load client is told of it."""
+def target_of(run: Run, serves: Serves, asked: Load, *, max_age_s: float, scale_s: float | None) -> Target:
+    """One API of the candidate's, as the load client is told of it. scale_s: the tightest time that is judged, that of the
+    objectives when None."""
     limits = [limit.value for slo in run.scenario.slos for limit in slo.latencies.values()]
     api = serves.runtime if serves.runtime in ("ollama", "tgi") and serves.api == "chat" else serves.api
     url = run.url_in_cluster(serves) if asked.from_ == "cluster" else run.url(serves)
     pods = pod_places(run.cluster, run.located, run.namespace, serves) if asked.per_pod else ()
     return Target(
         url, api, serves.model, timeout_s=asked.timeout, slots=slots(asked), max_age_s=max_age_s,
-        scale_s=max(TIGHTEST, min(limits, default=1.0)), served_by=run.scenario.reach.served_by.lower(), ca=run.ca,
+        scale_s=scale_s or max(TIGHTEST, min(limits, default=1.0)), served_by=run.scenario.reach.served_by.lower(), ca=run.ca,
         pods=pods,
     )  # fmt: skip
 
@@ -66,10 +67,17 @@ def plan_of(
 
 @contextmanager
 def carrying(
-    run: Run, asked: Load, serves: Serves, plan: Plan, *, max_age_s: float, on_tick: Callable[[Progress], None] | None = None
+    run: Run,
+    asked: Load,
+    serves: Serves,
+    plan: Plan,
+    *,
+    max_age_s: float,
+    scale_s: float | None = None,
+    on_tick: Callable[[Progress], None] | None = None,
 ) -> Iterator[LoadRun]:
     """The load under way, from where it is asked for; nothing of it runs after the block."""
-    target, folder = target_of(run, serves, asked, max_age_s=max_age_s), plan.path.parent
+    target, folder = target_of(run, serves, asked, max_age_s=max_age_s, scale_s=scale_s), plan.path.parent
     auth, image = run.scenario.reach.auth, run.scenario.stand.load_image
     if asked.from_ == "here" or image is None:
         token = run.token()
