@@ -109,7 +109,8 @@ class Run:
         self.ending: Settlement | None = None
         self.settling_s = 0.0
         self.applied = time.monotonic()  # when the candidate was deployed
-        self.signal = self.halted = ""  # what stopped it: a signal's name; what was found beside the checks
+        self.signal = self.halted = ""  # what stopped it: a signal's name; what a guard found
+        self.halted_in = ""  # the suite that answers for what the guard found
         self.users = UsersWatch(self)
         self._reach: dict[Serves, str] = {}
         self._recorder: Recorder | None = None

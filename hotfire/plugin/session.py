@@ -29,7 +29,6 @@ BLOCKING = {  # suite -> outcomes after which nothing further is asked
     "test_40_startup": NOT_PASSED,
     "test_65_rehearsal": NOT_PASSED,  # what has no way back takes no load
 }
-USERS = "test_88_users"  # runs where it was what stopped the run
 SETTLE = "test_90_settle"  # runs whatever came before it
 KEY = pytest.StashKey[str]()
 SPEC = pytest.StashKey[CheckSpec]()
@@ -146,7 +145,7 @@ class Certification:
             self._stage(spec.suite)
         if interrupted() and spec.suite != SETTLE:
             raise pytest.skip.Exception("blocked: a signal asked the run to stop", _use_item_location=True)
-        if run.halted and spec.suite not in (USERS, SETTLE):
+        if run.halted and spec.suite not in (run.halted_in, SETTLE):
             raise pytest.skip.Exception(f"blocked: {run.halted}", _use_item_location=True)
         if self.blocked_by and spec.suite not in (self.blocked_by, SETTLE) and not run.halted:
             raise pytest.skip.Exception(f"blocked: {self.blocked_by} failed", _use_item_location=True)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 EVERY_S = 1.0  # from one reading to the next
 LISTED_S = 5.0  # pods are listed again after this long, and whenever one could not be read
+SUITE = "test_88_users"
 AT_ONCE = 8  # pods read side by side
 Pair = tuple[float, float]
 
@@ -195,7 +196,7 @@ class UsersWatch:
     def _hand_over(self, one: Guarded, at: float) -> str:
         """The way back begins at once, whatever else is being asked."""
         run = self.run
-        run.halted = one.why
+        run.halted, run.halted_in = one.why, SUITE
         run.hand_over(one.why)
         run.emit(Told(line=f"{one.why}: handed over {time.time() - at:.2f} s after the reading that showed it"))
         return one.why

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -69,6 +70,18 @@ def test_a_rated_load_ends_early_once_its_objective_fails_beyond_doubt(place, ne
     ended = place.run(runs.service(), new("--ttft", "1200ms"), scenario={"load": rated, "slos": slos})
     assert (ended.code, ended.check("load.slo[goodput-share]")["blame"]) == (20, "candidate"), ended.output
     assert 100 <= ended.verdict["gates"][0]["gate"]["requests"] < 400 and "an objective fails beyond doubt" in ended.output
+    assert judged(ended.folder).returncode == 20
+
+
+def test_a_load_that_burns_beside_users_is_handed_over_within_a_second(place: Any, armed: Any, new: Any) -> None:
+    before = place.serving()
+    ended = run(place, armed(runs.service(), new("--ttft", "1500ms"), scenario={**CAPPED, **runs.LONG}))
+    found = ended.check("load.slo[e2e-p95]")
+    assert (ended.code, found["outcome"], found["blame"]) == (20, "FAIL", "candidate"), ended.output
+    assert ended.check("edge.tls")["outcome"] == "NOT_RUN" and ended.check("rollout.users[tiny]")["reason"] == "blocked"
+    late = re.search(r"handed over ([0-9.]+) s after the end of the one that showed it", ended.output)
+    assert late and float(late[1]) <= 1.0, ended.output
+    old(place, before)
     assert judged(ended.folder).returncode == 20
 
 

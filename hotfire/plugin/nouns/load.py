@@ -12,6 +12,7 @@ from hotfire.errors import Unjudged
 from hotfire.gates.blame import Facts, attribute
 from hotfire.gates.guard import checkpoint
 from hotfire.gates.statistics import Judgement, look_sizes
+from hotfire.kube.wait import shielded
 from hotfire.load.plan import Lengths, Plan, Prompt, draw, read_prompts
 from hotfire.load.run import Ended, LoadRun, Progress
 from hotfire.load.samples import Samples
@@ -28,7 +29,7 @@ from hotfire.scenario.lint import first_look, slots, warm_up
 from hotfire.scenario.model import Load, Serves, Slo
 from hotfire.words import Blame, Gate, Outcome, Reason
 
-NAME = "objectives"
+NAME, SUITE = "objectives", "test_70_load"
 TELL_EVERY = 5  # seconds between two live lines
 TIGHTEST = 0.05  # seconds; the client's own lateness is bounded by the tightest limit, but never by less
 
@@ -118,6 +119,7 @@ class LoadNoun:
         self._client: dict[str, Any] = {}
         self._loaded: Loaded | None = None
         self._requests, self._began = 0, 0.0
+        self._disturbed: list[str] | None = None  # by the platform, where the way back began before it was asked
         self._watched = self._burnt = 0  # requests at which the guard was asked last; at which it ended the load
 
     # -- the questions --------------------------------------------------------------------------------------------
@@ -225,6 +227,8 @@ class LoadNoun:
         while True:
             window = load.wait_look(look, enough=lambda samples: self._burning(samples, asked, load.now()))
             self._samples, self._requests = load.samples(), self._burnt or len(window)
+            if self._burnt:
+                self._hand_over(load)
             self.run.emit(Marked(name="burn guard" if self._burnt else f"look {look}", load_time=round(load.now(), 3)))
             if self._burnt:
                 self.run.emit(Told(line=f"the load ends after {self._burnt} requests: an objective fails beyond doubt"))
@@ -235,6 +239,19 @@ class LoadNoun:
             if look == len(looks) or Outcome.FAIL in outcomes or None not in outcomes:
                 return look
             look = load.extend()
+
+    def _hand_over(self, load: LoadRun) -> None:
+        """Where users are served, the way back begins at once; elsewhere nobody is hurt by what is still to be asked."""
+        run = self.run
+        if not self.scenario.guarded or self._samples is None:
+            return
+        shown = float(self._samples.counted(self._requests).end.max())
+        run.halted, run.halted_in = f"after {self._requests} requests of the load an objective fails beyond doubt", SUITE
+        with shielded():
+            run.hand_over(run.halted)
+            late = load.now() - shown
+            self._disturbed = self._platform()  # of the candidate's pods, while they are there
+        run.emit(Told(line=f"{run.halted}: handed over {late:.2f} s after the end of the one that showed it"))
 
     def _gate(self, slo: Slo, asked: Load, requests: int, until: float) -> dict[str, Any]:
         """As the record will hold it: judged again it must come to the same."""
@@ -284,7 +301,8 @@ class LoadNoun:
 
     def _blame(self, detail: str) -> tuple[Blame, str]:
         sound = bool(self._client.get("sound"))
-        return attribute(Facts(slo=detail, client_sound=sound, platform=tuple(self._platform())))
+        disturbed = self._platform() if self._disturbed is None else self._disturbed
+        return attribute(Facts(slo=detail, client_sound=sound, platform=tuple(disturbed)))
 
     def _platform(self) -> list[str]:
         """What the platform did to the candidate's pods since the load began."""
