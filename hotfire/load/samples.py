@@ -217,8 +217,10 @@ class Samples:
         return waiting
 
     def longest_silence(self, since: float = 0.0, until: float = float("inf")) -> tuple[float, float]:
-        """(seconds, when it began): the longest time with requests in flight and no byte, begun in the window."""
-        inside = [(length, begin) for begin, length in self.silences if since <= begin <= until]
+        """(seconds, when it began): the longest time with requests in flight and no byte. One that began before the window
+        counts from its beginning, one that began after it not at all."""
+        inside = [(begin + length - max(begin, since), max(begin, since)) for begin, length in self.silences if begin <= until]
+        inside = [one for one in inside if one[0] > 0]
         return max(inside, default=(0.0, float("nan")))
 
     def errors(self) -> dict[str, int]:

@@ -321,9 +321,9 @@ class Compare(Model):
 
 
 class Stall(Model):
-    """The longest time with requests in flight and no byte from the target."""
+    """The longest time with requests in flight and no byte from the target, from the first request after the warm-up."""
 
-    max: Duration = Field("5s", validate_default=True, description="longer is a frozen server")
+    max: Duration = Field("5s", validate_default=True, description="longer, once the warm-up is over, is a frozen server")
 
 
 class Fault(Model):

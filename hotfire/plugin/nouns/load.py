@@ -182,10 +182,11 @@ class LoadNoun:
         return Findings([found.detail, rule], found.detail, blame, found.observed, f"{wanted.margin:.0%}")
 
     def longest_silence(self) -> float:
-        """Seconds with requests in flight and no byte from the target."""
+        """Seconds with requests in flight and no byte from the target, from the first request that counts."""
         samples = self._carried()
-        seconds, at = samples.longest_silence()
-        saw("request", len(samples.counted(self._requests)), {"seconds": seconds, "at": at}, self.scenario.stall.max)
+        counted = samples.counted(self._requests)
+        seconds, at = samples.longest_silence(float(counted.due.min()) if len(counted) else 0.0)
+        saw("request", len(counted), {"seconds": seconds, "at": at}, self.scenario.stall.max)
         return seconds
 
     # -- carrying it ----------------------------------------------------------------------------------------------
