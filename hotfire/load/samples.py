@@ -180,18 +180,21 @@ class Samples:
         return self.is_error(CANCELLED)
 
     def latency(self, metric: str) -> NDArray[np.float64]:
-        """(n,) seconds from the intended start: `ttft`, `e2e`; `itl` is the request's largest gap. inf for a failure;
-        the age for what was still open at the end, which is a lower limit of the truth."""
+        """(n,) seconds from the intended start: `ttft`, `e2e`; of the gaps between a request's tokens, 0 where it has none:
+        `itl` their 99th percentile, `gap` the largest. inf for a failure; the age for what was still open at the end, which
+        is a lower limit of the truth."""
         import numpy as np
 
-        if metric == "itl":
-            value = np.where(np.isnan(self.gap_max) & (self.n <= 1), 0.0, self.gap_max)
+        gaps = {"itl": "gap_p99", "gap": "gap_max"}.get(metric)
+        if gaps:
+            gap = self.columns[gaps]
+            value = np.where(np.isnan(gap) & (self.n <= 1), 0.0, gap)
         elif metric in ("ttft", "e2e"):
             value = (self.ft if metric == "ttft" else self.end) - self.due
         else:
             raise HarnessError(f"no metric {metric!r} in the samples")
         failed = self.is_error() & ~self.censored
-        if metric == "itl":
+        if gaps:
             open_gap = self.end - np.where(np.isnan(self.lt), self.sent, self.lt)
             value = np.where(self.censored, np.fmax(value, open_gap), value)
         else:

@@ -33,7 +33,7 @@ STEPS = (1, 2, 2.5, 5, 10)
 def latency_plot(
     samples: Samples, metric: str, limit_s: float | None, marks: Sequence[tuple[str, float]] = (), *, height: int = HEIGHT
 ) -> str:
-    """An <svg>, safe to be put into a page. metric: ttft, itl or e2e; limit_s: seconds, None draws no line;
+    """An <svg>, safe to be put into a page. metric: ttft, itl, gap or e2e; limit_s: seconds, None draws no line;
     marks: (name, seconds from the start)."""
     import numpy as np
 

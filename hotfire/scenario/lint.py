@@ -249,7 +249,7 @@ def _gate(slo: Slo, scenario: Scenario, load: Load) -> Iterator[tuple[str, str]]
         if limit.value >= load.timeout:
             said = f"requests end at the timeout of {load.timeout:g}s, a lower limit is expected"
             yield key, f"{named}: no answer can fail it, {said}"
-        if metric == "itl" and (load.answer_tokens.mean if load.answer_tokens else load.max_tokens) < 2:
+        if metric in ("itl", "gap") and (load.answer_tokens.mean if load.answer_tokens else load.max_tokens) < 2:
             yield key or "metric", f"{named}: an answer of one token has no gap, load.max_tokens of 2 or more is expected"
     if slo.confidence == "none":
         if slo.gate is Gate.REQUIRED and scenario.mode is not Mode.PROMOTE:

@@ -248,11 +248,11 @@ def bad_share(metric: str, statistic: str, limit: float) -> float:
 class Slo(Model):
     """One objective on the load: exactly one statistic."""
 
-    metric: Literal["ttft", "itl", "e2e", "errors", "goodput"] = Field(
-        description="first token, 99th-percentile gap between a request's tokens, whole answer; the share of failed requests; "
-        "goodput: that of requests within several limits at once"
+    metric: Literal["ttft", "itl", "gap", "e2e", "errors", "goodput"] = Field(
+        description="first token, 99th-percentile and largest gap between a request's tokens, whole answer; the share of "
+        "failed requests; goodput: that of requests within several limits at once"
     )
-    within: dict[Literal["ttft", "itl", "e2e"], Limit] = Field(
+    within: dict[Literal["ttft", "itl", "gap", "e2e"], Limit] = Field(
         default_factory=dict, description="goodput: the limits that a request must all meet"
     )
     p50: Limit | None = Field(None, description="half of all requests are faster; failed ones count as infinitely slow")

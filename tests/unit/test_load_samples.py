@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from hotfire.errors import HarnessError, Unjudged
+from hotfire.gates.slo import population
 from hotfire.load.marks import Window
 from hotfire.load.samples import BACKLOG, CANCELLED, COLUMNS, Collector, Samples, Tail, Writer, pack_gaps, read, unpack_gaps
-from hotfire.words import Reason
+from hotfire.report.objective import describe, judge, window
+from hotfire.scenario.model import Load, Slo
+from hotfire.words import Outcome, Reason
 
 
 def row(i: int, due: float, ttft: float | None, e2e: float | None, err: str = "", **more: Any) -> list[Any]:
@@ -82,7 +85,7 @@ def test_another_file_is_refused(tmp_path: Path, body: bytes) -> None:
 
 def test_a_failure_is_infinitely_late_whatever_it_had_shown() -> None:
     found = samples(row(0, 0, 0.1, 0.2, "reset_mid_stream", gmax=1000), row(1, 1, None, 0.0, BACKLOG))
-    assert all(np.isinf(found.latency(metric)).all() for metric in ("ttft", "itl", "e2e"))
+    assert all(np.isinf(found.latency(metric)).all() for metric in ("ttft", "itl", "gap", "e2e"))
     assert found.bad("ttft", 1e9).all() and not found.unproven("ttft", 1e9).any()
 
 
@@ -95,9 +98,24 @@ def test_what_was_cut_off_is_at_least_as_late_as_it_was_old() -> None:
     assert found.unproven("errors", 0).all()
 
 
-def test_the_gap_of_a_request_is_its_largest_and_one_token_has_none() -> None:
-    found = samples(row(0, 0, 0.1, 0.5, gmax=90_000), row(1, 1, 0.1, 0.1, n=1))
-    assert list(found.latency("itl")) == [0.09, 0.0]
+def test_one_token_has_no_gap() -> None:
+    found = samples(row(0, 0, 0.1, 0.5, gmax=90_000, g99=40_000), row(1, 1, 0.1, 0.1, n=1))
+    assert list(found.latency("gap")) == [0.09, 0.0] and list(found.latency("itl")) == [0.04, 0.0]
+
+
+@pytest.mark.parametrize("metric", ["ttft", "itl", "gap", "e2e"])
+def test_what_is_drawn_of_a_request_is_what_its_gate_judges(metric: str) -> None:
+    given: dict[str, Any] = {"n": 9, "fb": 100_000, "gmax": 90_000, "g99": 40_000}
+    found = samples(*(row(i, i, 0.1 * i, 0.2 * i, "" if i % 3 else "dns", **given) for i in range(1, 9)))
+    assert list(population(window(found, 9, 9.0), metric, 1.0).latency) == pytest.approx(list(found.latency(metric)))
+
+
+@pytest.mark.parametrize(("metric", "outcome"), [("itl", Outcome.PASS), ("gap", Outcome.FAIL)])
+def test_one_long_gap_in_each_answer_is_seen_by_the_gate_on_the_largest(metric: str, outcome: Outcome) -> None:
+    slo, load = Slo.model_validate({"metric": metric, "p80": "< 50ms"}), Load.model_validate({"arrivals": "spaced 1s"})
+    found = samples(*(row(i, i, 0.1, 0.5, n=200, fb=1, gmax=90_000, g99=20_000) for i in range(60)))
+    gate = describe(slo, load, requests=60, until=61.0, required_gates=1, windows=1)
+    assert judge(found, gate, look=1, last_look=True).outcome is outcome
 
 
 def test_an_unknown_metric_is_our_own_mistake() -> None:

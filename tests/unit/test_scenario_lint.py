@@ -63,6 +63,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "a replay of nothing": ("spaced 1s", "replay old.jsonl", "13:8: old.jsonl is not there, a JSONL file is expected"),
     "texts given twice": ("timeout: 20s", "timeout: 20s, prompts: p.jsonl, prompt_words: fixed 9", "13:61: prompts and prompt_words both say what is asked, one of them is expected"),
     "unique with a shared beginning": ("timeout: 20s", "timeout: 20s, unique: true, shared_prefix: {words: 9}", "13:43: unique prompts share no beginning, shared_prefix or unique is expected"),
+    "largest gap of one token": ( "timeout: 20s}\nslos:\n  - {metric: e2e", "timeout: 20s, max_tokens: 1}\nslos:\n  - {metric: gap", "15:6: gap p80 < 2s: an answer of one token has no gap, load.max_tokens of 2 or more is expected", ),
     "gaps of drawn single tokens": ( "timeout: 20s}\nslos:\n  - {metric: e2e", "timeout: 20s, answer_tokens: fixed 1}\nslos:\n  - {metric: itl", "15:6: itl p80 < 2s: an answer of one token has no gap, load.max_tokens of 2 or more is expected", ),
     "goodput of everything": ('{metric: e2e, p80: "< 2s"}', '{metric: goodput, within: {ttft: "< 1s"}, share: "> 100%"}', "15:47: goodput share > 100%: no input can pass it, a share below 100% is expected"),
     "goodput of nothing": ('{metric: e2e, p80: "< 2s"}', '{metric: goodput, within: {ttft: "< 1s"}, share: "> 0%"}', "15:47: goodput share > 0%: no input can fail it, a share above 0% is expected"),
