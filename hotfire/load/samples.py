@@ -201,6 +201,12 @@ class Samples:
             value = np.where(self.censored & np.isnan(value), self.end - self.due, value)
         return np.where(failed | np.isnan(value), np.inf, value)
 
+    def answered(self, metric: str) -> NDArray[np.float64]:
+        """(n,) the same, inf also for what was still open at the end: nobody knows that it would have been answered."""
+        import numpy as np
+
+        return np.where(self.censored, np.inf, self.latency(metric))
+
     def bad(self, metric: str, limit: float) -> NDArray[np.bool_]:
         """(n,) over the limit or failed; for `errors`, failed. What was open at the end is bad: it was never shown good,
         unless its first token had come in time and that was all that was asked."""

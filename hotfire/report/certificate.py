@@ -230,27 +230,28 @@ def _plots(story: Story, folder: Path) -> list[Plot]:
     tall = 148 - 11 * min(len(_because(story)), BECAUSE + 1) - 10 * min(len(story.faults), FAULTS + 1)
     heights = (max(tall, 68), max(tall - 20, 54))  # what the page has left for them
     for load in list(story.loads.values())[:2]:
-        metric, limit, share = _drawn(story, load.name)
+        metric, limit, share, requests = _drawn(story, load.name)
         marks = [(mark.name, mark.load_time) for mark in story.marks.get(load.name, []) if mark.load_time is not None]
         title = (
             f"{load.name}: {metric} of each request over the time at which it was due ({load.arrivals}), and its distribution"
         )
         try:
             found = samples.read(_inside(folder, load.samples), load.samples_digest)
-            height = heights[len(out)]
-            over_time = latency_plot(found, metric, limit, marks, height=height)
-            out.append(Plot(title, over_time, ecdf_plot(found, metric, limit, share, height=height)))
+            drawn: dict[str, Any] = {"requests": requests, "height": heights[len(out)]}
+            over_time = latency_plot(found, metric, limit, marks, **drawn)
+            out.append(Plot(title, over_time, ecdf_plot(found, metric, limit, share, **drawn)))
         except (HarnessError, Unjudged, OSError) as error:
             out.append(Plot(title, "", why_not=f"no picture: {getattr(error, 'message', None) or error}"))
     return out
 
 
-def _drawn(story: Story, load: str) -> tuple[str, float | None, float | None]:
-    """The first limit on a latency that the load was judged by: (metric, seconds, share of requests that must be within)."""
+def _drawn(story: Story, load: str) -> tuple[str, float | None, float | None, int | None]:
+    """The first limit on a latency that the load was judged by: (metric, seconds, share of requests that must be within), and
+    how many requests that were."""
     gates = [(one.gate, 1 - float(one.judgement["limit"])) for one in story.gates.values() if one.load == load]
     limits = [(one["metric"], float(one["limit"]), share) for one, share in gates if one.get("metric") not in SHARES]
     limits += [(metric, float(limit), share) for one, share in gates for metric, limit in one.get("within", {}).items()]
-    return limits[0] if limits else ("e2e", None, None)
+    return *(limits[0] if limits else ("e2e", None, None)), max((int(one["requests"]) for one, _ in gates), default=None)
 
 
 def _seen(story: Story) -> list[tuple[str, list[str]]]:

@@ -1,9 +1,10 @@
 """Latency over time, and its distribution against the objective, as inline SVG.
 
 Over time: one mark per request, the limit, the moments in which something was done. The distribution: the share of requests
-answered within each latency (ECDF); failed ones are never answered, so that their curve ends below 100 %.
+answered within each latency (ECDF); failed ones and those still open are never answered: their curve ends below 100 %.
 
-Made for black and white: a request within the limit is a dot, one over it a ring, a failed one a cross on the upper edge.
+Made for black and white: a request within the limit is a dot, one over it a ring, a failed one a cross on the upper edge,
+one that was still open when the load was ended a stroke upwards from its age.
 Of many requests each column of the plot shows its median and its slowest, so that no slow one can hide.
 """
 
@@ -31,14 +32,20 @@ STEPS = (1, 2, 2.5, 5, 10)
 
 
 def latency_plot(
-    samples: Samples, metric: str, limit_s: float | None, marks: Sequence[tuple[str, float]] = (), *, height: int = HEIGHT
+    samples: Samples,
+    metric: str,
+    limit_s: float | None,
+    marks: Sequence[tuple[str, float]] = (),
+    *,
+    requests: int | None = None,
+    height: int = HEIGHT,
 ) -> str:
     """An <svg>, safe to be put into a page. metric: ttft, itl, gap or e2e; limit_s: seconds, None draws no line;
-    marks: (name, seconds from the start)."""
+    marks: (name, seconds from the start); requests: as many as were judged, None for all."""
     import numpy as np
 
-    kept = samples.counted()
-    latency = kept.latency(metric)
+    kept = _shown(samples, metric, requests)
+    latency, still = kept.latency(metric), kept.censored
     finite = latency[np.isfinite(latency)]
     end = max([float(np.nanmax(kept.end)) if len(kept) else 0.0, *(t for _, t in marks), 1.0])
     top = _nice(max([float(np.quantile(finite, 0.995)) * 1.1 if len(finite) else 0.0, (limit_s or 0.0) * 1.25, 1e-3]))
@@ -65,21 +72,29 @@ def latency_plot(
     good = latency <= (limit_s if limit_s is not None else np.inf)
     shown = _thin(kept.due, latency) if len(kept) > DOTS else np.arange(len(kept))
     for index in shown:
-        parts.append(_dot(x(float(kept.due[index])), float(latency[index]), bool(good[index]), y))
+        parts.append(_dot(x(float(kept.due[index])), float(latency[index]), bool(good[index]), bool(still[index]), y))
     return (
         f'<svg viewBox="0 {-over} {WIDTH} {height + over}" role="img" aria-label="{escape(metric)} over time" '
         f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
     )
 
 
-def ecdf_plot(samples: Samples, metric: str, limit_s: float | None, share: float | None, *, height: int = HEIGHT) -> str:
+def ecdf_plot(
+    samples: Samples,
+    metric: str,
+    limit_s: float | None,
+    share: float | None,
+    *,
+    requests: int | None = None,
+    height: int = HEIGHT,
+) -> str:
     """An <svg>, safe to be put into a page: the empirical distribution of the latencies.
 
     limit_s (seconds) and share (0..1): the objective, which holds where the curve passes above the corner of the two.
     """
     import numpy as np
 
-    latency = np.sort(samples.counted().latency(metric))
+    latency = np.sort(_shown(samples, metric, requests).answered(metric))
     finite = latency[np.isfinite(latency)]
     top = _nice(max([float(np.quantile(finite, 0.995)) * 1.1 if len(finite) else 0.0, (limit_s or 0.0) * 1.25, 1e-3]))
     across, up = (NARROW - LEFT - RIGHT) / top, height - TOP - BOTTOM
@@ -111,6 +126,12 @@ def ecdf_plot(samples: Samples, metric: str, limit_s: float | None, share: float
     )
 
 
+def _shown(samples: Samples, metric: str, requests: int | None) -> Samples:
+    """Those that the gate on this metric speaks of: up to its last look, and no answer without a gap where gaps are judged."""
+    kept = samples.counted(requests)
+    return kept.where((kept.n > 1) | kept.is_error()) if metric in ("itl", "gap") else kept
+
+
 def _thin(due: Floats, latency: Floats) -> NDArray[np.int64]:
     """Of each column: the median and the slowest request, and every failed one's column at least once."""
     import numpy as np
@@ -123,7 +144,9 @@ def _thin(due: Floats, latency: Floats) -> NDArray[np.int64]:
     return np.array(sorted(chosen))
 
 
-def _dot(x: float, seconds: float, good: bool, y: Scale) -> str:
+def _dot(x: float, seconds: float, good: bool, still: bool, y: Scale) -> str:
+    if still:
+        return f'<path class="open" d="M{x:.1f} {y(seconds):.1f}v-5"/>'
     if seconds == float("inf"):
         return f'<path class="failed" d="M{x - 2.5:.1f} {TOP - 2.5}l5 5m0 -5l-5 5"/>'
     return f'<circle class="{"good" if good else "late"}" cx="{x:.1f}" cy="{y(seconds):.1f}" r="{1.4 if good else 2.1}"/>'

@@ -5,10 +5,13 @@ from pathlib import Path
 import pytest
 
 from hotfire.load.samples import COLUMNS, Writer, read
-from hotfire.plugin.nouns.served import growth, headers_in
+from hotfire.plugin.nouns.served import figures, growth, headers_in
 from hotfire.record.events import Loaded
 from hotfire.report.certificate import _served
 from hotfire.runtimes.counters import Series, total
+from tests.neighbour import neighbour
+
+base = neighbour("tests/unit/test_load_samples")
 
 METRICS = """# TYPE vllm:request_success_total counter
 vllm:request_success_total{finished_reason="stop",model_name="m"} 61.0
@@ -36,6 +39,13 @@ def test_names_in_headers_are_counted_and_silence_is_not(tmp_path: Path) -> None
                     for name, value in zip(COLUMNS, row, strict=True)])  # fmt: skip
     writer.close()
     assert headers_in(read(tmp_path / "s")) == {"a": 2, "b": 1}
+
+
+def test_a_pod_whose_requests_were_cut_off_has_not_answered_them() -> None:
+    rows = [base.row(i, i, 0.1, 0.2, by="a") for i in range(9)]
+    found = base.samples(*rows, base.row(9, 9, 0.1, 0.2, "cancelled_at_end", by="a"))
+    assert figures(found, "a") == {"failed": 0, "e2e_p95_s": float("inf")}
+    assert figures(found, "a", 9) == {"failed": 0, "e2e_p95_s": pytest.approx(0.2)}
 
 
 @pytest.mark.parametrize(

@@ -96,15 +96,17 @@ def carrying(
             yield load
 
 
-def loaded(run: Run, serves: Serves, load: LoadRun, ended: Ended, name: str, look: int, served: ServedBy) -> Loaded:
-    """The event of a load that is over."""
+def loaded(
+    run: Run, serves: Serves, load: LoadRun, ended: Ended, name: str, look: int, served: ServedBy, requests: int | None = None
+) -> Loaded:
+    """The event of a load that is over. requests: as many as are judged, None for all."""
     folder = load.out.relative_to(run.folder)
     run.users.sent[serves.workload] += ended.sent
     return Loaded(
         name=name, plan=f"{folder}/plan.jsonl", plan_digest=load.plan.digest, samples=f"{folder}/{ended.samples.name}",
         samples_digest=ended.digest, look=look, arrivals=load.plan.header.arrivals,
         to=serves.workload, client=dict(ended.client),
-        window=(0.0, ended.seconds), served_by=served.told(load.samples()),
+        window=(0.0, ended.seconds), served_by=served.told(load.samples(), requests),
     )  # fmt: skip
 
 
@@ -218,7 +220,7 @@ class LoadNoun:
             look = self._looks(load, asked, looks)
             ended = load.stop()
             self._samples, self._client = load.samples(), dict(ended.client)
-            self._loaded = loaded(run, serves, load, ended, NAME, look, served)
+            self._loaded = loaded(run, serves, load, ended, NAME, look, served, self._requests)
             run.emit(self._loaded)
         self._judge(asked, look, ended.seconds, last=True)
 

@@ -1,6 +1,7 @@
 """Who served a load: by per-pod slices, by a response header, by the pods' own counters, because there was one pod alone, or
 unknown."""
 
+import math
 from contextlib import suppress
 from typing import Any
 
@@ -26,15 +27,15 @@ class ServedBy:
         self.run, self.serves, self.slices = run, serves, slices
         self._before = self._counters()
 
-    def told(self, samples: Samples) -> dict[str, Any]:
+    def told(self, samples: Samples, requests: int | None = None) -> dict[str, Any]:
         """{"how": what it rests on, "pods": {name: requests, or tokens as `how` says}, "each": what each came to, where it is
-        known of each request}."""
+        known of each request}. requests: as many as are judged, None for all."""
         header, counts = f"response header {self.run.scenario.reach.served_by.lower()}", headers_in(samples)
         if len(counts) > MOST_PODS and not self.slices:
             return {"how": f"unknown: {header} has {len(counts):,} values", "pods": {}}
         if counts:
             how = "per-pod slices" if self.slices else header
-            return {"how": how, "pods": counts, "each": {name: figures(samples, name) for name in counts}}
+            return {"how": how, "pods": counts, "each": {name: figures(samples, name, requests) for name in counts}}
         after = self._counters()
         grown = {pod: grew for pod, count in after.items() if (grew := growth(self._before.get(pod, 0), count)) > 0}
         if grown:
@@ -67,11 +68,13 @@ def headers_in(samples: Samples) -> dict[str, int]:
     return {name: int(count) for name, count in zip(samples.names["by"], counts, strict=True) if name and count}
 
 
-def figures(samples: Samples, name: str) -> dict[str, float]:
-    """Of the requests that one pod served, warm-up too: how many failed, and the 95th percentile of whole answers in seconds,
-    failures infinitely late."""
+def figures(samples: Samples, name: str, requests: int | None = None) -> dict[str, float]:
+    """Of the requests that one pod served, warm-up too, up to those judged: how many failed, and the 95th percentile of whole
+    answers in seconds, failures and what was still open at the end infinitely late."""
     mine = samples.where(samples.by == samples.names["by"].index(name))
-    return {"failed": int(mine.is_error().sum()), "e2e_p95_s": percentile(mine.latency("e2e"), 0.95)}
+    mine = mine if requests is None else mine.where(mine.i < requests)
+    failed, answered = mine.is_error() & ~mine.censored, mine.answered("e2e")
+    return {"failed": int(failed.sum()), "e2e_p95_s": percentile(answered, 0.95) if len(answered) else math.inf}
 
 
 def growth(before: float, after: float) -> float:
