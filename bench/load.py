@@ -28,7 +28,8 @@ from hotfire.load.plan import Prompt, draw
 from hotfire.load.run import LoadRun
 from hotfire.load.samples import COLUMNS, Samples, Tail, Writer, pack_gaps, read, unpack_gaps
 from hotfire.load.target import Target
-from hotfire.scenario.model import Stall
+from hotfire.report import objective
+from hotfire.scenario.model import Load, Slo, Stall
 from hotfire.words import Outcome
 
 HERE = Path(__file__).parent
@@ -204,15 +205,18 @@ def part(name: str, path: Path) -> None:
         writer, gaps = Writer(path), pack_gaps([20_000 + i for i in range(15)])
         for i in range(1_000_000):
             due, first = 1000 * i, 1000 * i + 200_000 + i * 7919 % 100_000
+            error = "" if i % 1000 else "reset_before_first"
             writer.add((i, 0, due, due + 40, due + 90, None, first - 9, first - 9, first, first + 300_000, first + 300_100, 16,
-                        16, 200, "", "length", "pod-1", f"abcdef12-{i}", 1, 0, 22000, 22000, gaps, ""))  # fmt: skip
+                        16, 200, error, "length", "pod-1", f"abcdef12-{i}", 1, 0, 22000, 22000, gaps, ""))  # fmt: skip
             if i % 1000 == 0:
                 writer.flush()
         writer.close()
     else:
-        found: Samples = read(path)
-        flags = found.bad("ttft", 0.35)
-        judge_rated(flags, found.latency("ttft"), 0.05, last_look=True, unproven=found.unproven("ttft", 0.35))
+        found: Samples = read(path)  # as a run and `hotfire judge` judge
+        slo = Slo.model_validate({"metric": "ttft", "p95": "< 350ms"})
+        load = Load.model_validate({"arrivals": "constant 1000/s"})
+        gate = objective.describe(slo, load, requests=len(found), until=1001.0, required_gates=1, windows=3)
+        objective.judge(found, gate, look=1, last_look=True)
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({f"{name}_mb": round(megabytes), f"{name}_s": round(time.process_time() - began, 2)}))
 

@@ -149,8 +149,8 @@ class Samples:
 
     def counted(self, first: int | None = None, since: int = 0) -> Samples:
         """Without warm-up; only the first so many of the plan, when given: the window of a look. since: from this one on."""
-        kept = self.where((self.warm == 0) & (self.i >= since))
-        return kept if first is None else kept.where(kept.i < first)
+        keep = (self.warm == 0) & (self.i >= since)
+        return self.where(keep if first is None else keep & (self.i < first))
 
     def missing(self, first: int) -> list[int]:
         """Which of the first so many counted requests of the plan have no sample. At a look that is reached: none."""
@@ -246,6 +246,7 @@ class Collector:
     def __init__(self) -> None:
         self._blocks: list[dict[str, NDArray[Any]]] = []
         self._rows: list[list[Any]] = []
+        self._sorted = False  # whether the blocks are one, in the order of the plan
         self._codes: dict[str, dict[str, int]] = {name: {"": 0} for name in TEXTS}
 
     def extend(self, rows: Iterable[list[Any]]) -> None:
@@ -259,21 +260,19 @@ class Collector:
         import numpy as np
 
         self._pack()
-        if len(self._blocks) > 1:
-            self._blocks = [{name: np.concatenate([block[name] for block in self._blocks]) for name in self._blocks[0]}]
-        columns = self._blocks[0] if self._blocks else _arrays([], self._codes)
-        order = np.argsort(columns["i"], kind="stable")
+        if not self._sorted:
+            blocks = self._blocks or [_arrays([], self._codes)]
+            order = np.argsort(np.concatenate([block["i"] for block in blocks]), kind="stable")
+            # column by column, each taken from its block: there is never a second copy of all
+            self._blocks = [{name: np.concatenate([one.pop(name) for one in blocks])[order] for name in list(blocks[0])}]
+            self._sorted = True
         names = {name: list(codes) for name, codes in self._codes.items()}
-        return Samples(
-            {name: column[order] for name, column in columns.items()},
-            names,
-            [(begin / 1e6, length / 1e6) for begin, length in silences],
-        )
+        return Samples(dict(self._blocks[0]), names, [(begin / 1e6, length / 1e6) for begin, length in silences])
 
     def _pack(self) -> None:
         if self._rows:
             self._blocks.append(_arrays(self._rows, self._codes))
-            self._rows = []
+            self._rows, self._sorted = [], False
 
 
 def _arrays(rows: list[list[Any]], codes: dict[str, dict[str, int]]) -> dict[str, NDArray[Any]]:

@@ -110,6 +110,13 @@ def test_what_is_drawn_of_a_request_is_what_its_gate_judges(metric: str) -> None
     assert list(population(window(found, 9, 9.0), metric, 1.0).latency) == pytest.approx(list(found.latency(metric)))
 
 
+def test_a_million_requests_are_judged_without_a_million_names_of_errors() -> None:
+    found = samples(row(0, 0, 0.1, 0.2), row(1, 1, None, 1.0, "reset_mid_stream"), row(2, 2, None, 1.0, CANCELLED))
+    kept = window(found, 3, 9.0)
+    assert list(kept.failed) == [False, True, False] and list(kept.unanswered) == [False, False, True]
+    assert kept.error.itemsize <= 4
+
+
 @pytest.mark.parametrize(("metric", "outcome"), [("itl", Outcome.PASS), ("gap", Outcome.FAIL)])
 def test_one_long_gap_in_each_answer_is_seen_by_the_gate_on_the_largest(metric: str, outcome: Outcome) -> None:
     slo, load = Slo.model_validate({"metric": metric, "p80": "< 50ms"}), Load.model_validate({"arrivals": "spaced 1s"})
