@@ -37,6 +37,7 @@ OUT = HERE.parent / "reports" / "bench"
 SERVER_CPU, CLIENT_CPU = 0, 1
 TOKENS, ITL_MS, TTFT_MS = 150, 20.0, 200.0
 STARVED_MS = 30.0  # a p99 gap at the server above this: the machine took the time, there is no truth to compare with
+STOLEN = 0.01  # share of the client's CPU from which on a run says more of the host than of the client
 Cell = dict[str, Any]
 
 
@@ -115,6 +116,18 @@ def streams(level: int, seconds: float = 6.0) -> Cell:
         "ttft_error_from_due_ms": [float(np.percentile(np.abs(due), q)) for q in (50, 99)],
         "cpu_us_per_token": run["cpu_us_per_token"], "sound": run["client"]["sound"], "client": run["client"]["figures"],
     }  # fmt: skip
+
+
+def disturbed(row: Cell) -> str:
+    """Why a run tells nothing: what the machine did, never what the client says of itself. Empty when it tells."""
+    if row["p99_gap_true_ms"] > STARVED_MS:
+        return f"the server was starved (p99 gap {row['p99_gap_true_ms']:.0f} ms)"
+    return f"the host stole {row['client']['steal']:.0%} of the client's CPU" if row["client"]["steal"] >= STOLEN else ""
+
+
+def within(row: Cell) -> bool:
+    """Whether all was measured, within 5 %, by a client that does not refuse to say so."""
+    return bool(row["sound"] and abs(row["ratio"] - 1) <= 0.05 and row["tokens_lost"] == 0)
 
 
 def freeze() -> Cell:
@@ -318,10 +331,8 @@ def section_streams(runs: int) -> tuple[list[Cell], Cell]:
         at: list[Cell] = []
         while len(at) < runs:
             row = streams(level)
-            starved = row["p99_gap_true_ms"] > STARVED_MS
-            if (starved or not row["sound"]) and len(discarded) < 3 * runs:
+            if (why := disturbed(row)) and len(discarded) < 3 * runs:
                 discarded.append(row)
-                why = f"the server was starved (p99 gap {row['p99_gap_true_ms']:.0f} ms)" if starved else "the client refused"
                 print(f"{level:7d}  discarded: {why}", flush=True)
                 continue
             at.append(row)
@@ -329,9 +340,10 @@ def section_streams(runs: int) -> tuple[list[Cell], Cell]:
                   f"{row['ttft_error_ms'][0]:10.3f} / {row['ttft_error_ms'][1]:.3f}  {row['ttft_error_from_due_ms'][1]:14.3f}"
                   f"   {row['cpu_us_per_token']:12.1f}     {row['sound']}", flush=True)  # fmt: skip
         rows += at
-        if all(abs(row["ratio"] - 1) <= 0.05 and row["tokens_lost"] == 0 for row in at):
+        if all(map(within, at)):
             carried = level if carried == below else carried
         below = level
+    print(f"{len(discarded)} runs discarded, of {len(rows) + len(discarded)}: the machine took the time")
     median = lambda level, pick: float(np.median([pick(row) for row in rows if row["level"] == level]))  # noqa: E731
     top = max(row["level"] for row in rows)
     return rows + [row | {"discarded": True} for row in discarded], {
