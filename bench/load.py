@@ -38,6 +38,7 @@ SERVER_CPU, CLIENT_CPU = 0, 1
 TOKENS, ITL_MS, TTFT_MS = 150, 20.0, 200.0
 STARVED_MS = 30.0  # a p99 gap at the server above this: the machine took the time, there is no truth to compare with
 STOLEN = 0.01  # share of the client's CPU from which on a run says more of the host than of the client
+OVERLOAD = 15_000  # requests a second, of one token: a core sends about 5,000
 Cell = dict[str, Any]
 
 
@@ -165,6 +166,12 @@ def starved(quota: float) -> Cell:
         "cause": run["client"]["cause"],
         "client": run["client"]["figures"],
     }
+
+
+def overloaded() -> Cell:
+    """The client without a quota, at three times the requests a second that it can send."""
+    run = ours(f"constant {OVERLOAD}/s", 3 * OVERLOAD, 1, "--ttft", "5")
+    return {"quota": None, **{key: run["client"][key] for key in ("sound", "cause")}, "client": run["client"]["figures"]}
 
 
 def frozen() -> Cell:
@@ -367,12 +374,19 @@ def section_lost(runs: int) -> tuple[Cell, Cell]:
 
 
 def section_starved(runs: int) -> tuple[list[Cell], Cell]:
-    rows = [starved(quota) for quota in (0.05, 1.0) for _ in range(4 * runs)]
-    return rows, {
-        "invalid_when_starved": sum(not row["sound"] for row in rows if row["quota"] < 1),
-        "invalid_when_sound": sum(not row["sound"] for row in rows if row["quota"] == 1 and row["client"]["steal"] < 0.01),
-        "invalid_of": 4 * runs,
+    rows = [starved(quota) for quota in (0.05, 1.0) for _ in range(4 * runs)] + [overloaded() for _ in range(runs)]
+    return rows, refused(rows)
+
+
+def refused(rows: list[Cell]) -> Cell:
+    """How many runs the client called INVALID, and of how many; a sound client's are those without steal."""
+    kinds = {
+        "starved": [row for row in rows if row["quota"] and row["quota"] < 1],
+        "overloaded": [row for row in rows if row["quota"] is None],
+        "sound": [row for row in rows if row["quota"] == 1 and row["client"]["steal"] < STOLEN],
     }
+    figures = {f"invalid_when_{kind}": sum(not row["sound"] for row in of) for kind, of in kinds.items()}
+    return figures | {f"invalid_when_{kind}_of": len(of) for kind, of in kinds.items()}
 
 
 def section_frozen(runs: int) -> tuple[list[Cell], Cell]:

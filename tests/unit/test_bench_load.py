@@ -14,6 +14,15 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
     return neighbour("bench/load")
 
 
+def test_of_how_many_runs_the_client_refused_is_said(bench: Any) -> None:
+    kinds = [(0.05, False, 0.0), (1.0, True, 0.0), (1.0, False, 0.02), (None, True, 0.0), (None, False, 0.0)]
+    found = bench.refused([{"quota": quota, "sound": sound, "client": {"steal": steal}} for quota, sound, steal in kinds])
+    assert found == {
+        "invalid_when_starved": 1, "invalid_when_starved_of": 1, "invalid_when_overloaded": 1, "invalid_when_overloaded_of": 2,
+        "invalid_when_sound": 0, "invalid_when_sound_of": 1,
+    }  # fmt: skip
+
+
 GOOD: dict[str, Any] = {"p99_gap_true_ms": 20.4, "ratio": 1.01, "tokens_lost": 0, "sound": True, "client": {"steal": 0.0}}
 
 
