@@ -5,7 +5,7 @@
 Writes reports/bench/load.json {"figures": {...}, "cells": {...}}. Tokens come at 50 a second per stream. On one machine
 the kernel's stamp bounds the reading side only: what a network does before it is not in these figures. Run it on a quiet
 machine: `steal` and `load_before` are in the cells. Tools made for this (bench/tools.py) are quoted beside
-ours, and with PEERS=1 in the environment two of the three are installed (2 GB) and measured.
+ours, and with PEERS=1 in the environment all three are installed (8 GB) and measured.
 """
 
 import argparse
