@@ -9,13 +9,11 @@ import pytest
 from hotfire.check import CheckSpec, Evidence, running
 from hotfire.errors import Unjudged
 from hotfire.kube.client import Cluster, Object, Ref
-from hotfire.kube.wait import wait_for
 from hotfire.plugin.nouns.candidate import Candidate
 from hotfire.plugin.nouns.pods import CandidatePods
 from hotfire.record.events import Seen
 from hotfire.rollout.feasible import gather, way_back
 from hotfire.rollout.population import REVISION
-from hotfire.rollout.probes import RUN_LABEL
 from hotfire.rollout.snapshot import take
 from hotfire.scenario.loader import load
 from hotfire.words import Reason
@@ -146,41 +144,6 @@ def test_one_ready_pod_of_two_is_not_ready(hand: Hand) -> None:
 def test_one_pod_where_two_are_wanted_is_not_ready(hand: Hand) -> None:
     hand.pod("a", hand.replica_set(hand.deployment(2), "2"), 0, node="n")
     assert hand.ask(lambda: hand.pods.not_ready(0.6), Evidence("ready-pod"))[0] and not hand.seen
-
-
-def schedule(hand: Hand, open_nodes: set[str]) -> None:
-    """As a scheduler would that has these nodes alone: the isolation probe goes to one that it asks for, or is refused."""
-    probe = wait_for(
-        hand.cluster, "the probe", "v1", "Pod", hand.namespace, deadline_s=10,
-        until=lambda pods: next((pod for name, pod in pods.items() if "isolation" in name), None),
-    )  # fmt: skip
-    required = probe["spec"].get("affinity", {"nodeAffinity": {}})["nodeAffinity"]
-    terms = required.get("requiredDuringSchedulingIgnoredDuringExecution", {"nodeSelectorTerms": []})["nodeSelectorTerms"]
-    asked = {value for term in terms for one in term["matchFields"] for value in one["values"]} or open_nodes
-    if not asked & open_nodes:
-        refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
-        hand.cluster.replace({**probe, "status": {"phase": "Pending", "conditions": [refused]}}, subresource="status")
-        return
-    body = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": probe["metadata"]["name"]}}
-    to = {"target": {"kind": "Node", "name": min(asked & open_nodes)}}
-    hand.cluster.raw("POST", hand.cluster.path(Ref.of(probe), "binding"), body | to, what="bind the probe")
-
-
-@pytest.mark.parametrize(
-    ("open_nodes", "found"),
-    [({"elsewhere"}, []), ({"elsewhere", "n2"}, ["n2 took a pod without the declared tolerations"])],
-)
-def test_the_isolation_probe_goes_to_the_candidates_nodes_or_nowhere(
-    hand: Hand, open_nodes: set[str], found: list[str]
-) -> None:
-    new = hand.replica_set(hand.deployment(2), "2")
-    for name, node in (("a", "n1"), ("b", "n2")):
-        hand.pod(name, new, 0, node=node)
-    hand.candidate.anchor = hand.make("v1", "ConfigMap", "anchor", metadata={"labels": {RUN_LABEL: "run-123456"}})
-    scheduler = threading.Thread(target=schedule, args=(hand, open_nodes))
-    scheduler.start()
-    assert hand.ask(hand.candidate.nodes_open_to_intolerant_pods, Evidence("probe-pod", at_least=2)) == (found, "")
-    scheduler.join()
 
 
 def test_ready_pods_of_an_older_revision_are_not_the_candidates(hand: Hand) -> None:

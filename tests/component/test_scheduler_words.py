@@ -19,21 +19,25 @@ Ask = Callable[..., list[str]]
 
 @pytest.fixture
 def ask(control_plane, cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
-    """The findings for a candidate on nodes of these specs, each with room unless it is said to be full."""
+    """The findings for a candidate on nodes of these specs, each with room unless it is said to be full; no pod of it is on
+    one that is said to be elsewhere."""
     monkeypatch.setattr("hotfire.plugin.nouns.candidate.PROBE_WAIT", 60.0)  # the scheduler has only just been started
     made: list[Object] = []
+    mine: list[str] = []
 
     def asked(*specs: dict[str, Any]) -> list[str]:
         for number, spec in enumerate(specs):
             spec = dict(spec)
             status = {"allocatable": {**ROOM, "memory": "1Mi"} if spec.pop("full", False) else ROOM}
             meta = {"name": f"{namespace}-{number}"}
+            away = spec.pop("elsewhere", False)
             node = cluster.create({"apiVersion": "v1", "kind": "Node", "metadata": meta, "spec": {}})
+            mine.extend([] if away else [node["metadata"]["name"]])
             made.append(node)
             node = cluster.replace({**node, "spec": spec})  # without the taint of a node whose kubelet has said nothing
             cluster.replace({**node, "status": status}, subresource="status")
         noun = Candidate(cluster, located(), namespace, ANCHOR, 0.0)
-        noun.pods.now = lambda: [pod(one["metadata"]["name"], one["metadata"]["name"]) for one in made]  # type: ignore[method-assign]
+        noun.pods.now = lambda: [pod(one, one) for one in mine]  # type: ignore[method-assign]
         with running("scheduling.isolation", CheckSpec("a.b", Evidence("probe-pod")), lambda seen: None):
             return list(noun.nodes_open_to_intolerant_pods(DECLARED))
 
@@ -49,6 +53,12 @@ def ask(control_plane, cluster: Cluster, namespace: str, monkeypatch: pytest.Mon
 
 def test_two_tainted_nodes_are_isolated(ask: Ask) -> None:
     assert ask({"taints": [TAINT]}, {"taints": [TAINT], "full": True}) == []
+
+
+@pytest.mark.parametrize(("spec", "found"), [({"taints": [TAINT]}, 0), ({}, 1)], ids=["tainted", "open"])
+def test_an_open_node_elsewhere_is_not_asked(ask: Ask, namespace: str, spec: dict[str, Any], found: int) -> None:
+    line = f"{namespace}-0 took a pod without the declared tolerations"
+    assert ask(spec, {"elsewhere": True}) == [line] * found
 
 
 def test_an_open_node_takes_the_probe(ask: Ask) -> None:
