@@ -13,16 +13,16 @@ import pytest
 from hotfire.check import catalogue, running
 from hotfire.errors import Unjudged
 from hotfire.gates.regression import judge_regression
+from hotfire.load import samples
 from hotfire.plugin.nouns.load import LoadNoun
-from hotfire.record.events import Event, Gated, Seen
+from hotfire.record.events import Event, Gated, Judged, Seen
 from hotfire.report import objective
 from hotfire.report.judge import judge
 from hotfire.report.stored import Key, Stored, comparable
 from hotfire.report.story import Story
+from hotfire.scenario.model import Scenario
 from hotfire.words import Blame, Outcome, Reason, Verdict
-from tests.neighbour import neighbour
-
-base = neighbour("tests/unit/test_report_runs")
+from tests.recorded_run import Run, said, scenario
 
 
 def outcome(value: float, stored: Iterable[float], margin: float = 0.1, gates: int = 1) -> Outcome | None:
@@ -74,7 +74,7 @@ def test_more_gates_make_it_harder_to_fail_and_not_to_pass() -> None:
 
 
 @dataclass
-class Compared(base.Run):  # type: ignore[misc, name-defined]
+class Compared(Run):
     """A run that is compared with stored ones, as the plugin does it."""
 
     stored: tuple[Path, ...] = ()
@@ -88,7 +88,7 @@ class Compared(base.Run):  # type: ignore[misc, name-defined]
         comparable(runs, Key.of(self.recorder.entries[0].event, self.event))
         described = self.gated(slo.id).gate
         gate = objective.describe_regression(slo, runs, 0.1, described)
-        found = base.samples.read(self.folder / self.event.samples)
+        found = samples.read(self.folder / self.event.samples)
         self.judgement = objective.judge(found, gate, look=1, last_look=True)
         yield Seen(check=key, noun="certified-run", count=len(runs))
         yield Gated(
@@ -101,13 +101,13 @@ class Compared(base.Run):  # type: ignore[misc, name-defined]
 def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     folders = tuple(tmp_path_factory.mktemp(f"stored-{slow}") for slow in (0.99, 1.0, 1.01))
     for folder, slow in zip(folders, (0.99, 1.0, 1.01), strict=True):
-        assert base.Run(folder, slow=slow, run=folder.name).write() is Verdict.GO
+        assert Run(folder, slow=slow, run=folder.name).write() is Verdict.GO
     return folders
 
 
 def asked(**changes: Any) -> Any:
     compare = {"runs": ["a", "b", "c"], "margin": "10%"}
-    return base.Scenario.model_validate(base.scenario().model_dump() | {"compare": compare} | changes)
+    return Scenario.model_validate(scenario().model_dump() | {"compare": compare} | changes)
 
 
 @pytest.mark.parametrize(("slow", "verdict"), [(1.02, Verdict.GO), (0.6, Verdict.GO), (1.4, Verdict.NO_GO)])
@@ -117,7 +117,7 @@ def test_a_regression_within_every_limit_is_no_go(
     assert Compared(tmp_path, scenario=asked(), slow=slow, stored=stored).write() is verdict
     again = judge(tmp_path)
     assert (again.verdict, again.agrees) == (verdict, True), again.differences
-    gates = {gate["check"]: gate for gate in base.said(tmp_path)["gates"]}
+    gates = {gate["check"]: gate for gate in said(tmp_path)["gates"]}
     assert {"load.regression[e2e-p80]", "load.regression[ttft-p80]"} < set(gates)
     assert [one["run"] for one in gates["load.regression[e2e-p80]"]["gate"]["stored"]] == [one.name for one in stored]
     assert "<td>regression e2e</td><td>&lt; 10 %</td>" in (tmp_path / "certificate.html").read_text()
@@ -132,7 +132,7 @@ def test_judge_finds_a_comparison_that_was_made_up(tmp_path: Path, stored: tuple
                 yield event.model_copy(update={"judgement": event.judgement | good}) if forged else event
 
         def slo_judged(self, key: str) -> Any:
-            return base.Judged(check=key, outcome=Outcome.PASS)
+            return Judged(check=key, outcome=Outcome.PASS)
 
     assert Forger(tmp_path, scenario=asked(), slow=1.4, stored=stored).write() is Verdict.GO
     assert judge(tmp_path).verdict is Verdict.UNSAFE
@@ -159,8 +159,8 @@ def test_stored_runs_are_of_one_candidate_each_once(stored: tuple[Path, ...]) ->
 
 
 def test_what_is_no_whole_go_is_not_compared_with(tmp_path: Path, stored: tuple[Path, ...]) -> None:
-    base.Run(tmp_path / "slow", slow=8.0).write()
-    base.Run(tmp_path / "changed").write()
+    Run(tmp_path / "slow", slow=8.0).write()
+    Run(tmp_path / "changed").write()
     (tmp_path / "changed" / "load/objectives/samples.jsonl.gz").write_bytes(b"")
     for name, reason in (("nothing", Reason.NO_DATA), ("slow", Reason.NO_DATA), ("changed", Reason.UNANCHORED)):
         with pytest.raises(Unjudged) as seen:
@@ -187,7 +187,7 @@ def regressions(folder: Path, given: Path) -> tuple[Any, Hand]:
     hand, story = Hand(folder, given), Story.read(folder)
     noun = LoadNoun(hand)  # type: ignore[arg-type]
     noun._loaded = story.loads["objectives"]
-    noun._samples, noun._requests = base.samples.read(folder / noun._loaded.samples), 30
+    noun._samples, noun._requests = samples.read(folder / noun._loaded.samples), 30
     noun._platform = list  # type: ignore[method-assign, assignment]
     noun._client = {"sound": True}
     spec = next(one for one in catalogue() if one.id == "load.regression")
@@ -199,7 +199,7 @@ def regressions(folder: Path, given: Path) -> tuple[Any, Hand]:
 def test_the_noun_records_the_comparison_and_says_who_is_to_blame(
     tmp_path: Path, stored: tuple[Path, ...], slow: float, found: int
 ) -> None:
-    base.Run(tmp_path / "run", slow=slow).write()
+    Run(tmp_path / "run", slow=slow).write()
     for name, folder in zip("abc", stored, strict=True):
         (tmp_path / name).symlink_to(folder)
     findings, hand = regressions(tmp_path / "run", tmp_path)
@@ -210,6 +210,6 @@ def test_the_noun_records_the_comparison_and_says_who_is_to_blame(
 
 
 def test_the_noun_compares_with_nothing_that_is_not_there(tmp_path: Path) -> None:
-    base.Run(tmp_path / "run").write()
+    Run(tmp_path / "run").write()
     with pytest.raises(Unjudged, match=r"a holds no record\.jsonl"):
         regressions(tmp_path / "run", tmp_path)
