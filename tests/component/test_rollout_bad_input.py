@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from hotfire.check import CheckSpec, Evidence, running
 from hotfire.errors import Refused
 from hotfire.journal.entries import DeleteAdded
 from hotfire.journal.journal import MANAGED, Body, Journal, name_for
@@ -140,7 +141,8 @@ def test_configuration_that_the_candidate_would_seal_is_no_way_back_and_the_cand
         "---\n".join(json.dumps({**configmap(ground.namespace, name), **kept}) + "\n" for name in ("settings", "kept", "new"))
     )
     preflight = Preflight(ground.cluster, load(ground.folder / "scenario.yaml"), ground.namespace)
-    found = preflight.lacking_for_the_way_back()
+    with running("rollback.feasible", CheckSpec("rollback.feasible", Evidence("workload")), lambda event: None):
+        found = preflight.lacking_for_the_way_back()
     assert found.blame is Blame.CANDIDATE and found[0].startswith("configmap/settings is there and would become immutable: ")
     assert not any("configmap/" in line for line in found[1:])
 

@@ -154,6 +154,7 @@ def test_settle_by_is_absolute_even_for_a_run_that_lives(scene, tmp_path):
     ending = settling.settle(Decision.CONFIRM, "all passed")
     assert ending.state is State.RESTORED and ending.safe
     reached, because = verdict(recorder.entries, Ending.of(recorder.entries, closing=True))
+    recorder.abandon()
     assert (reached, reached.exit_code) == (Verdict.INCONCLUSIVE, 21), because
 
 
