@@ -217,10 +217,8 @@ def _restored(place: Place, run: Process, before: str, waited: Cell) -> Cell:
 # -- the API server ---------------------------------------------------------------------------------------------------
 
 
-FORGOTTEN_S = (
-    125  # seconds until a Kubernetes client has forgotten an outage and backs off from the start again (client-go, reflector)
-)
-_last_down = [float(-FORGOTTEN_S)]  # when the API server was last killed here, CLOCK_MONOTONIC
+FORGOTTEN_S = 125.0  # after an outage: client-go backs off from its first step again after two minutes without one
+_last_down = [-FORGOTTEN_S]  # when the API server was last killed here, CLOCK_MONOTONIC
 
 
 def api_down(at: Predicate, variant: str, seconds: float, *legal: int) -> Callable[[Place, str], Cell]:

@@ -17,8 +17,6 @@ LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")  # a CR at the very end may be half 
 STRING = re.compile(rb'(?:[^"\\]|\\.)*')  # the inside of a JSON string
 FIELDS = (b"", b"event", b"id", b"retry")  # of an event stream, beside its data; the first is a comment
 MOST_HEAD, MOST_EVENT, MOST_NOTE = 65536, 8 << 20, 200
-
-
 SIZES = {b"%x" % size: size for size in range(4096)}  # of a chunk, as most servers write them
 
 
