@@ -17,7 +17,7 @@ from hotfire.record.events import Deployed
 from hotfire.rollout.closure import CLAIM, WORKLOADS, autoscaled, referred
 from hotfire.rollout.may_differ import ANNOTATIONS, comparable, differences
 from hotfire.rollout.owner import BOOKKEEPING
-from hotfire.rollout.probes import RUN_LABEL
+from hotfire.rollout.probes import RUN_LABEL, labelled
 from hotfire.words import Blame
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -187,7 +187,7 @@ class Deploy:
         """By the run's label; a claim has none, and outlives the rehearsal of its own run."""
         if ref.kind == CLAIM:
             return ref in self.sent and live["metadata"]["uid"] == self.sent[ref]["metadata"]["uid"]
-        return bool((live["metadata"].get("labels") or {}).get(RUN_LABEL) == self.anchor["metadata"]["labels"][RUN_LABEL])
+        return labelled(live, self.anchor["metadata"]["labels"][RUN_LABEL])
 
     def _replace(self, obj: Object, before: Object) -> tuple[Object, list[str]]:
         """PUT. Made again after a conflict or a lost acknowledgement, from what is there then."""

@@ -19,6 +19,11 @@ RUN_LABEL = "hotfire.dev/run"
 PURPOSE = "hotfire.dev/purpose"
 
 
+def labelled(live: Object, run: str) -> bool:
+    """Whether it carries the label of this run."""
+    return bool((live["metadata"].get("labels") or {}).get(RUN_LABEL) == run)
+
+
 @contextmanager
 def probe_pod(
     cluster: Cluster,

@@ -7,7 +7,7 @@ from hotfire.journal.entries import DeleteAdded
 from hotfire.journal.journal import Journal
 from hotfire.kube.client import Conflict, Object, Ref
 from hotfire.kube.pods import terminating
-from hotfire.rollout.probes import RUN_LABEL
+from hotfire.rollout.probes import RUN_LABEL, labelled
 from hotfire.rollout.restore import TRIES, anchor_ref, swept
 
 
@@ -38,7 +38,7 @@ def _free(journal: Journal, ref: Ref, anchor_uid: str, guard: Callable[[], None]
     """Take label and reference off; whether there was anything to take."""
     for attempt in range(TRIES):
         live = journal.cluster.find(ref)
-        if live is None or (live["metadata"].get("labels") or {}).get(RUN_LABEL) != journal.body.run:
+        if live is None or not labelled(live, journal.body.run):
             return False
         guard()
         try:

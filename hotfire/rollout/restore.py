@@ -19,7 +19,7 @@ from hotfire.rollout.closure import CONFIG, autoscaled, rank
 from hotfire.rollout.helm import installed, later
 from hotfire.rollout.may_differ import ANNOTATIONS, comparable, owners
 from hotfire.rollout.population import Population, population
-from hotfire.rollout.probes import RUN_LABEL
+from hotfire.rollout.probes import RUN_LABEL, labelled
 from hotfire.rollout.sync import resuming, suspending, syncs, under_way
 
 TRIES = 5
@@ -299,11 +299,6 @@ def _owned_as_before(obj: Object, live: Object) -> Object:
 def was_added(live: Object, entry: DeleteAdded, run: str) -> bool:
     """Only what carries the run's label: a name alone may be somebody else's by now. A pipeline writes none."""
     return entry.pipelines or labelled(live, run)
-
-
-def labelled(live: Object, run: str) -> bool:
-    """Whether it carries the label of this run."""
-    return bool((live["metadata"].get("labels") or {}).get(RUN_LABEL) == run)
 
 
 def namespace_made(journal: Journal) -> Object | None:

@@ -15,8 +15,8 @@ from hotfire.journal.store import beside
 from hotfire.kube.client import ApiError, Cluster, Forbidden, NotFound, Object, Ref, UnknownKind
 from hotfire.kube.pods import leaving, stamp
 from hotfire.rollout.job import WATCHES
-from hotfire.rollout.probes import RUN_LABEL
-from hotfire.rollout.restore import SWEPT, anchor_name, labelled, namespace_made
+from hotfire.rollout.probes import RUN_LABEL, labelled
+from hotfire.rollout.restore import SWEPT, anchor_name, namespace_made
 from hotfire.rollout.watchdog import lease_ref
 from hotfire.words import State
 
