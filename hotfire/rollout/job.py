@@ -16,7 +16,8 @@ ACCOUNT = "hotfire-watchdog"  # its ServiceAccount, made by the cluster's owner 
 WATCHES = "hotfire.dev/watchdog"  # label: the run. Not the run's own label, by which everything is swept away in the end
 ALIVE_S = 120.0  # seconds to pull the image, rehearse and hold the Lease
 GONE_S = 15.0
-RESOURCES = {"cpu": "100m", "memory": "128Mi"}  # requests and limits: it is among the last to be evicted
+# Requests and limits, so that it is among the last to be evicted. With 100m it waited 5 s for CPU before it watched.
+RESOURCES = {"cpu": "400m", "memory": "128Mi"}
 REFUSED = ("ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError")
 
 

@@ -187,6 +187,7 @@ def test_what_was_there_all_along_costs_no_pod_its_life(waiting):
 
 def test_a_run_that_waits_is_not_aborted_behind_its_watchdog(waiting, cluster: Cluster):
     waiting.watchdog()
+    waiting.journal.write(within_s=1)  # abort is patient for twice as long
     hands_over(waiting)
     with pytest.raises(Refused, match="waits"):
         abort(cluster, waiting.namespace, tell=lambda line: None)

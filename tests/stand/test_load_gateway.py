@@ -14,8 +14,7 @@ from tests.neighbour import neighbour
 
 guard = neighbour("tests/stand/test_load_guard")
 runs = guard.runs
-place, tiny, new = guard.place, guard.tiny, guard.new
-armed, own_image, old = guard.armed, guard.own_image, guard.old
+old = guard.old
 
 
 @pytest.fixture

@@ -14,9 +14,8 @@ from tests.neighbour import neighbour
 
 watchdog = neighbour("tests/stand/test_watchdog")
 runs = watchdog.runs
-place, tiny, new = watchdog.place, watchdog.tiny, watchdog.new
 judged = runs.judged
-armed, own_image, old = watchdog.armed, watchdog.own_image, watchdog.old
+old = watchdog.old
 LIVE = {"users": "live", "certified": "none", "consent": ["load"]}
 CAPPED = {**LIVE, "load": {**runs.LOAD, "live_cap": "5/s"}}
 ONLY_USERS = "what only users ask"

@@ -14,7 +14,6 @@ from hotfire.stand.images import push
 from tests.neighbour import neighbour
 
 runs = neighbour("tests/stand/test_run")
-place, tiny, new = runs.place, runs.tiny, runs.new
 
 
 @pytest.fixture(scope="session")

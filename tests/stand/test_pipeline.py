@@ -23,7 +23,6 @@ from tests.neighbour import neighbour
 
 dogs = neighbour("tests/stand/test_watchdog")
 runs = dogs.runs
-place, tiny, new, own_image, armed = runs.place, runs.tiny, runs.new, dogs.own_image, dogs.armed
 ends, journal, old = dogs.ends, dogs.journal, dogs.old
 
 

@@ -7,7 +7,7 @@ from hotfire.stand.images import build, pull_secret, push_layout
 from tests.neighbour import neighbour
 
 runs = neighbour("tests/stand/test_run")
-Place, place, tiny, new, gone = runs.Place, runs.place, runs.tiny, runs.new, runs.gone
+Place = runs.Place
 hotfire, service, started = runs.hotfire, runs.service, runs.started
 
 

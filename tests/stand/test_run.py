@@ -6,163 +6,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 import yaml
 
 from hotfire.kube.client import Cluster, Ref
 from hotfire.kube.wait import pause
-from hotfire.stand.images import pull_secret, push
-from tests.planted_run import Ended
+from tests.place import SCENARIO, Place, deployment, service
 
-SCENARIO = """
-apiVersion: hotfire/v1
-kind: Scenario
-name: tiny
-about: a test of the whole chain
-mode: promote
-users: none
-candidate: {manifests: manifests/, serves: [{workload: deployment/tiny, service: tiny, runtime: tiny, model: m}]}
-stand: {namespace: NAMESPACE, accelerators: simulated}
-scheduling:
-  {devices: {nvidia.com/gpu: 1}, nodes: {accelerator: gpu}, tolerates: ["ai.workload=inference:NoSchedule"], within: 20s}
-startup: {ready_within: 40s}
-secrets: [{name: hf-token, key: token, as: env HF_TOKEN}, {pull: registry}]
-load: {arrivals: spaced 200ms, warm_up: 2, max_tokens: 4, timeout: 8s}
-slos: [{metric: e2e, p80: "< 1s"}, {metric: errors, ratio: "< 20%"}]
-rollback: {within: 60s, soak: 1s}
-lock: {lease: 6s}
-"""
 LOAD = yaml.safe_load(SCENARIO)["load"]
 LONG = {"slos": [{"metric": "e2e", "p95": "< 1s"}]}  # a load of 18 s: what ends a run after 5 s of it finds it at work
-TAINT = {"key": "ai.workload", "operator": "Equal", "value": "inference", "effect": "NoSchedule"}
 REPORTS = ("certificate.html", "junit.xml", "record.jsonl", "verdict.json", "allure-results")
-
-
-def service(name: str = "tiny") -> dict[str, Any]:
-    spec = {"selector": {"app": name}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
-
-
-def deployment(
-    image: str, *flags: str, name: str = "tiny", memory: str = "96Mi", replicas: int = 2, missing: int = 2
-) -> dict[str, Any]:
-    """missing: how many pods a rollout may take away at once; all of them is quicker than one by one."""
-    probe = {"httpGet": {"path": "/health", "port": 8080}, "periodSeconds": 1}
-    container = {
-        "name": "server", "image": image, "args": ["--model", "m", "--port", "8080", *flags],
-        "env": [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hf-token", "key": "token"}}}],
-        "ports": [{"containerPort": 8080}], "readinessProbe": probe,
-        "resources": {"requests": {"cpu": "20m", "memory": memory}, "limits": {"memory": memory, "nvidia.com/gpu": 1}},
-    }  # fmt: skip
-    pod = {
-        "automountServiceAccountToken": False, "terminationGracePeriodSeconds": 1, "containers": [container],
-        "nodeSelector": {"accelerator": "gpu"}, "tolerations": [TAINT], "imagePullSecrets": [{"name": "registry"}],
-    }  # fmt: skip
-    spec = {
-        "replicas": replicas, "selector": {"matchLabels": {"app": name}},
-        "strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": missing}},
-        "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
-    }  # fmt: skip
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "labels": {"app": name}}, "spec": spec}
-
-
-@dataclass
-class Place:
-    """A namespace with a baseline, the tools of its owner, and runs into it."""
-
-    name: str
-    kubeconfig: str
-    kubectl_file: str
-    image: str
-    folder: Path
-
-    def kubectl(self, *words: str, given: str | None = None) -> str:
-        command = [self.kubectl_file, "--kubeconfig", self.kubeconfig, "-n", self.name, *words]
-        return subprocess.run(command, input=given, capture_output=True, text=True, timeout=120, check=True).stdout
-
-    def apply(self, *objects: Mapping[str, Any]) -> None:
-        self.kubectl("apply", "-f", "-", given=yaml.safe_dump_all(objects))
-
-    def command(self, *objects: Mapping[str, Any], scenario: Mapping[str, Any] | None = None) -> list[str]:
-        manifests = self.folder / "manifests"
-        manifests.mkdir(exist_ok=True)
-        (manifests / "all.yaml").write_text(yaml.safe_dump_all(objects))
-        data = yaml.safe_load(SCENARIO.replace("NAMESPACE", self.name)) | dict(scenario or {})
-        (self.folder / "scenario.yaml").write_text(yaml.safe_dump({k: v for k, v in data.items() if v is not None}))
-        reports = ["--kubeconfig", self.kubeconfig, "--reports", str(self.folder / "reports")]
-        return [sys.executable, "-m", "hotfire.cli", "run", str(self.folder / "scenario.yaml"), *reports]
-
-    def run(self, *objects: Mapping[str, Any], scenario: Mapping[str, Any] | None = None) -> Ended:
-        command = self.command(*objects, scenario=scenario)
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-        return self.ended(ended.returncode, ended.stdout + ended.stderr)
-
-    def ended(self, code: int, output: str) -> Ended:
-        folders = sorted((self.folder / "reports").glob("tiny-*"), key=os.path.getmtime)
-        return Ended(code, output, folders[-1] if folders else None)
-
-    def serving(self) -> Mapping[str, Any]:
-        """What serves now: the Deployment's spec, the digests its pods run, what is around it, and an answer."""
-        live = json.loads(self.kubectl("get", "deployment", "tiny", "-o", "json"))
-        pods = json.loads(self.kubectl("get", "pods", "-o", "json"))["items"]
-        images = [(one["imageID"], pod["status"]["phase"]) for pod in pods for one in pod["status"]["containerStatuses"]]
-        others = self.kubectl("get", "deploy,svc,secret,cm", "-o", "name").split()
-        return {
-            "spec": live["spec"],
-            "pods": sorted(images),
-            "objects": [one for one in others if not (one.startswith("configmap/hotfire-") and "deployment-" in one)],
-            "answers": self.ask(),
-        }  # fmt: skip
-
-    def ask(self) -> str:
-        spec = json.loads(self.kubectl("get", "service", "tiny", "-o", "json"))["spec"]
-        asked = {"model": "m", "max_tokens": 4, "messages": [{"role": "user", "content": "hi"}]}
-        url = f"http://{spec['clusterIP']}:{spec['ports'][0]['port']}/v1/chat/completions"
-        said = httpx.post(url, json=asked, timeout=20, trust_env=False).raise_for_status().json()
-        return str(said["choices"][0]["message"]["content"])
-
-    def lease(self) -> str:
-        found = json.loads(self.kubectl("get", "lease", "hotfire-deployment-tiny", "-o", "json"))
-        return str(found["spec"].get("holderIdentity") or "")
 
 
 def judged(folder: Path | None) -> "subprocess.CompletedProcess[str]":
     """A run's folder, once more and offline."""
     return subprocess.run([sys.executable, "-m", "hotfire.cli", "judge", str(folder)], capture_output=True, text=True)
-
-
-@pytest.fixture(scope="session")
-def tiny(embedded, terminal) -> str:
-    """The tiny image in the stand's registry, by digest."""
-    return push(embedded.registry, "tiny", terminal)
-
-
-@pytest.fixture
-def place(embedded, namespace, tiny, tmp_path) -> Iterator[Place]:
-    """A baseline that says `old`, applied by kubectl. Its devices are free again for the next test."""
-    name = str(namespace["metadata"]["name"])
-    made = Place(name, str(embedded.kubeconfig), str(embedded.kubectl), tiny, tmp_path)
-    token = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "hf-token"},
-        "stringData": {"token": "hf_" + "a1b2c3d4" * 3},
-    }
-    made.apply(token, pull_secret(embedded.registry, "registry"), service(), deployment(tiny, "--answer", "old old old old"))
-    made.kubectl("rollout", "status", "deployment/tiny", "--timeout=60s")
-    yield made
-    made.kubectl("delete", "deployments,pods", "--all", "--cascade=foreground", "--timeout=60s")
-
-
-@pytest.fixture
-def new(tiny) -> Callable[..., dict[str, Any]]:
-    return lambda *flags, **more: deployment(tiny, "--answer", "new new new new", *flags, **more)
 
 
 FAULTS = [
@@ -291,23 +151,6 @@ def test_an_inference_and_an_embedding_api_roll_out_together(place: Place, new, 
     ended = place.run(service(), new(), service("embed"), embed, scenario=scenario)
     assert (ended.code, ended.check("behaviour.contract[embed]")["outcome"]) == (0, "PASS"), ended.output
     assert "load objectives to deployment/embed, look 1" in ended.output
-
-
-@pytest.fixture
-def gone(cluster: Cluster) -> Iterator[str]:
-    """A name that no namespace has; what has it afterwards is taken away."""
-    name = f"own-{time.monotonic_ns() % 10**9}"
-    yield name
-    live = cluster.find(Ref("v1", "Namespace", "", name))
-    if live is not None:
-        cluster.delete(Ref.of(live), uid=live["metadata"]["uid"])
-
-
-@pytest.fixture
-def own(place: Place, gone: str) -> dict[str, Any]:
-    """What makes the scenario a certify in a namespace of its own."""
-    stand = {"namespace": gone, "create": True, "secrets_from": place.name, "accelerators": "simulated"}
-    return {"stand": stand, "mode": "certify", "users": None}
 
 
 def test_certify_in_a_namespace_of_its_own_leaves_nothing_of_it(place: Place, new, cluster: Cluster, gone: str, own) -> None:

@@ -27,7 +27,8 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_up_on_a_running_stand_changes_nothing(embedded: Running) -> None:
     before = processes.recorded(embedded.stand.state / "pids")
-    assert command("up", "--name", embedded.stand.name).returncode == 0
+    asked = ("--name", embedded.stand.name, "--gpus-per-node", str(embedded.stand.gpus_per_node))
+    assert command("up", *asked).returncode == 0
     assert processes.recorded(embedded.stand.state / "pids") == before
 
 

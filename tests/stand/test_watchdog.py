@@ -4,42 +4,15 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
-
-import pytest
-import yaml
 
 from hotfire.journal.journal import Journal
 from hotfire.kube.client import Cluster, Ref
 from hotfire.kube.wait import pause
 from hotfire.rollout.job import ACCOUNT, WATCHES
-from hotfire.rollout.rbac import rbac
-from hotfire.scenario.loader import load
-from hotfire.stand.images import push
 from tests.neighbour import neighbour
 
 runs = neighbour("tests/stand/test_run")
-place, tiny, new, gone, own = runs.place, runs.tiny, runs.new, runs.gone, runs.own
-LEASE = {"lock": {"lease": "3s"}}
-
-
-@pytest.fixture(scope="session")
-def own_image(embedded, terminal) -> str:
-    return push(embedded.registry, "hotfire", terminal)
-
-
-@pytest.fixture
-def armed(place, own_image: str) -> Iterator[Callable[..., list[str]]]:
-    """The command of a run that arms its way back; the watchdog's rights are applied by the owner, as `hotfire rbac` prints."""
-
-    def command(*objects: Any, scenario: dict[str, Any] | None = None) -> list[str]:
-        made = place.command(*objects, scenario={**LEASE, **(scenario or {})})
-        located = load(place.folder / "scenario.yaml")
-        place.kubectl("apply", "-f", "-", given=yaml.safe_dump_all(rbac(located, place.name, ACCOUNT)))
-        return [*made, "--watchdog-image", own_image]
-
-    yield command
 
 
 def journal(cluster: Cluster, place: Any) -> Journal:
