@@ -87,6 +87,13 @@ def test_a_value_that_is_printed_in_a_log_or_an_event_is_found(api: Answers, for
     ]
 
 
+def test_a_log_that_goes_on_beyond_what_was_searched_is_never_taken_for_a_clean_one(api: Answers, monkeypatch) -> None:
+    monkeypatch.setattr("hotfire.plugin.nouns.candidate.LONGEST", 1 << 20)
+    api.said[f"{CORE}/pods/b/log"] = 200, "2026-01-01T00:00:00Z x\n" * 50_000 + VALUE
+    with pytest.raises(Unjudged, match="b/server has written 1 MiB and more, what follows was not searched"):
+        leaks(api, "logs")
+
+
 @pytest.mark.parametrize(
     ("code", "body"),
     [

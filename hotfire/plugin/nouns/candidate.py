@@ -11,7 +11,7 @@ from hotfire.kube.fit import tainted
 from hotfire.kube.logs import read_logs
 from hotfire.kube.pods import condition
 from hotfire.kube.wait import Late, pause, wait_for
-from hotfire.plugin.nouns.pods import CandidatePods, complete, name, secret_value, taint
+from hotfire.plugin.nouns.pods import CandidatePods, complete, name, secret_value, taint, taints
 from hotfire.record.redactor import Redactor
 from hotfire.rollout.metrics import page
 from hotfire.rollout.population import Population, endpoints
@@ -22,6 +22,7 @@ from hotfire.scenario.model import InjectedSecret, Located, Serves
 from hotfire.words import Blame, Reason
 
 LEAVE_S, CATCH_UP_S = 40.0, 3.0  # seconds: the default grace of 30 s and a kubelet's rest / after the last one left
+LONGEST = 16 << 20  # bytes of a log that is searched; a kubelet begins another at 10 MiB (containerLogMaxSize)
 NO_HTTP = "malformed HTTP response"  # Go's net/http of a port that speaks something else, such as gRPC: no page is there
 NO_PAGE = (404, 501)  # a server's own word that it has no such page; 501: llama.cpp without --metrics
 PROBE_WAIT = 6.0  # seconds in which the scheduler must have refused a pod that nothing can fit
@@ -103,12 +104,7 @@ class Candidate:
     def _refused_for_taints(self, nodes: Sequence[str], said: str, declared: Sequence[str]) -> None:
         """Raises Unjudged unless the scheduler's words account for each of the nodes, and each carries a declared taint."""
         keeping = {taint(text) for text in declared if not text.endswith(":PreferNoSchedule")}
-        carrying = {
-            node["metadata"]["name"]
-            for node in self.cluster.list("v1", "Node")
-            for one in node["spec"].get("taints") or ()
-            if (one["key"], one.get("value", ""), one["effect"]) in keeping
-        }
+        carrying = {node["metadata"]["name"] for node in self.cluster.list("v1", "Node") if taints(node) & keeping}
         bare = [f"{node} carries no taint of scheduling.tolerates" for node in nodes if node not in carrying]
         if bare or tainted(said) < len(nodes):
             text = (
@@ -149,8 +145,18 @@ class Candidate:
         if place == "events":
             return [(f"event {item['metadata']['name']}", json.dumps(item)) for item in self._events()]
         if place == "logs":
-            return [(f"log of {who}", text) for pod in self.pods.now() for who, text in read_logs(self.cluster, pod).items()]
+            return list(self._logs())
         return list(self._metrics())
+
+    def _logs(self) -> Iterator[tuple[str, str]]:
+        for pod in self.pods.now():
+            for who, text in read_logs(self.cluster, pod, limit=LONGEST).items():
+                if len(text.encode()) >= LONGEST:
+                    said = (
+                        f"logs: {who} has written {LONGEST >> 20} MiB and more, what follows was not searched; let it log less"
+                    )
+                    raise Unjudged(f"{said}, or take logs out of never_in", reason=Reason.NO_DATA, blame=Blame.CANDIDATE)
+                yield f"log of {who}", text
 
     def _events(self) -> list[Object]:
         return self.cluster.list("v1", "Event", self.namespace)

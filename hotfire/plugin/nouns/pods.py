@@ -174,8 +174,7 @@ class CandidatePods:
             for text in declared:
                 key, value, effect = taint(text)
                 tolerated = any(_tolerates(item, key, value, effect) for item in pod["spec"].get("tolerations") or ())
-                taints = node["spec"].get("taints") or ()
-                tainted = any((t["key"], t.get("value", ""), t["effect"]) == (key, value, effect) for t in taints)
+                tainted = (key, value, effect) in taints(node)
                 saw("toleration", 1, {name(pod): {"tolerated": tolerated, "node": tainted}}, text)
                 if not tolerated:
                     wrong.append(f"{name(pod)} does not tolerate {text}")
@@ -252,6 +251,11 @@ def taint(text: str) -> tuple[str, str, str]:
     pair, _, effect = text.rpartition(":")
     key, _, value = pair.partition("=")
     return key, value, effect
+
+
+def taints(node: Object) -> set[tuple[str, str, str]]:
+    """Key, value and effect of each that a node carries."""
+    return {(one["key"], one.get("value", ""), one["effect"]) for one in node["spec"].get("taints") or ()}
 
 
 def _tolerates(toleration: Mapping[str, str], key: str, value: str, effect: str) -> bool:

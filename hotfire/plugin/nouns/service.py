@@ -1,14 +1,12 @@
 """service: one API that the candidate serves, asked as a user would ask it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from hotfire.check import Findings, saw
-from hotfire.errors import Unjudged
 from hotfire.runtimes.client import RuntimeClient
+from hotfire.scenario.datafiles import read_golden
 from hotfire.scenario.model import Behaviour, Serves
-from hotfire.words import Blame, Reason
 
 QUESTION = "Say hello."
 SHOWN = 120  # characters of a text in a finding; the record has all of it
@@ -46,14 +44,8 @@ class Service:
         return Findings(answer.breaches(), observed=answer.facts())
 
     def cases(self) -> list[dict[str, Any]]:
-        """The golden set; raises Unjudged (EMPTY) when the file holds none."""
-        if self.behaviour.golden is None:
-            return []
-        lines = (self.folder / self.behaviour.golden).read_text().splitlines()
-        cases = [json.loads(line) for line in lines if line.strip()]
-        if not cases:
-            raise Unjudged(f"{self.behaviour.golden} holds no case", reason=Reason.EMPTY, blame=Blame.CANDIDATE)
-        return cases
+        """The golden set. Raises BadInput for a file that was changed since it was linted."""
+        return read_golden(self.folder / self.behaviour.golden) if self.behaviour.golden else []
 
     def wrong_golden_answers(self) -> Findings:
         """Cases whose answer does not contain what is expected, or was not whole."""
