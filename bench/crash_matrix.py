@@ -2,7 +2,7 @@
 
     python bench/crash_matrix.py [--kills N] [--minutes M] [--side 4] [--only SECTION ...] [--fresh]     hours when whole
 
-On the embedded stand `crash`, or the one that HOTFIRE_TEST_STAND names. Every cell is a line of
+On an embedded stand of its own, or one that runs (--stand). Every cell is a line of
 reports/bench/crash-matrix.jsonl and is not run again; --fresh begins anew. Writes reports/bench/crash-matrix.json
 {"figures": {...}}, exit 1 when a figure that must be zero is not. The judge is bench/comparer.py, on what kubectl prints.
 Sections: plain (runs left alone), named and random (kills), faults, closure (beside `kubectl rollout undo`), owner, proof.
@@ -12,7 +12,6 @@ before it had a watchdog changed nothing, and only its journal is closed by `hot
 
 import argparse
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -337,12 +336,14 @@ def main() -> None:
     parser.add_argument("--random", type=int, default=210, help="instants; a few lie beyond the end of their run")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--way", choices=("abort", "watchdog"), default="abort")
+    parser.add_argument("--stand", default="crash", help="one that runs is used, if its nodes are of --gpus")
+    parser.add_argument("--gpus", type=int, default=2, help="devices of a node")
     parser.add_argument("--prefix", default="crash", help="of the namespaces")
     parser.add_argument("--not-alone", dest="alone", action="store_false", help="leave out what disturbs the whole stand")
     parser.add_argument("--out", type=Path, default=OUT / "crash-matrix.json")
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    stand = Stand(name=os.environ.get("HOTFIRE_TEST_STAND", "crash"))
+    stand = Stand(name=args.stand, gpus_per_node=args.gpus)
     holder = machine.owner()
     ours = holder is None or holder.name != stand.name or not holder.alive
     running = lifecycle.up(stand, wait_s=600, say=print)

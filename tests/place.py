@@ -36,7 +36,7 @@ secrets: [{name: hf-token, key: token, as: env HF_TOKEN}, {pull: registry}]
 load: {arrivals: spaced 200ms, warm_up: 2, max_tokens: 4, timeout: 8s}
 slos: [{metric: e2e, p80: "< 1s"}, {metric: errors, ratio: "< 20%"}]
 rollback: {within: 60s, soak: 1s}
-lock: {lease: 6s}
+lock: {lease: 3s}
 """
 TAINT = {"key": "ai.workload", "operator": "Equal", "value": "inference", "effect": "NoSchedule"}
 

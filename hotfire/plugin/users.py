@@ -1,10 +1,10 @@
 """Users' own requests, as the candidate's pods or the gateway before them count them, from the moment it serves until the
 commit point.
 
-A thread of its own reads each Ready pod's counters through the API server, once a second. They hold hotfire's requests, too,
-and those are left in: they are the same candidate's, sound ones only thin out what users see, and what it asks wrongly on
-purpose gets a 4xx, which nobody counts as failed. So the guard may be later for them, never wrong. Set aside is what is counted
-while a declared fault is under way, and what a gateway counts while a pod of the baseline is left. Only as evidence hotfire's
+A thread of its own reads each Ready pod's counters through the API server, EVERY_S. They hold hotfire's requests, too, and
+those are left in: they are the same candidate's, sound ones only thin out what users see, and what it asks wrongly on purpose
+gets a 4xx, which nobody counts as failed. So the guard may be later for them, never wrong. Set aside is what is counted while
+a declared fault is under way, and what a gateway counts while a pod of the baseline is left. Only as evidence hotfire's
 requests are taken off: without one of users there is no PASS.
 """
 
@@ -34,7 +34,7 @@ from hotfire.words import Outcome, State
 if TYPE_CHECKING:
     from hotfire.plugin.run import Run
 
-EVERY_S = 1.0  # from one reading to the next
+EVERY_S = 0.75  # from one reading to the next: with it the journal is written within a second of the request that burns
 LISTED_S = 5.0  # pods are listed again after this long, and whenever one could not be read
 SUITE = "test_88_users"
 AT_ONCE = 8  # pods read side by side

@@ -138,7 +138,7 @@ def started(
             jobs.callback(remove, cluster, first)
             (pod,) = _up(cluster, first)
             if workers > 1:
-                jobs.callback(remove, cluster, rollout.add(policy(namespace, run, job_name)))
+                jobs.callback(delete, cluster, rollout.add(policy(namespace, run, job_name)))
                 crew = make(f"{job_name}-crew", args=[*args, "--master", pod["status"]["podIP"]], cpu=cpu, pods=workers)
                 made = rollout.add(crew)
                 jobs.callback(remove, cluster, made)
@@ -170,11 +170,16 @@ def _up(cluster: Cluster, job: Object, count: int = 1) -> list[Object]:
         raise Unjudged(f"the load was not carried: {late}", reason=Reason.SETUP, blame=Blame.PLATFORM) from None
 
 
-def remove(cluster: Cluster, job: Object) -> None:
-    """The object, and the pods of a Job, gone when this returns (or GONE_S later at most); safe to repeat."""
-    meta = job["metadata"]
+def delete(cluster: Cluster, obj: Object) -> None:
+    """Safe to repeat."""
     with suppress(NotFound):
-        cluster.delete(Ref.of(job), uid=meta["uid"])
+        cluster.delete(Ref.of(obj), uid=obj["metadata"]["uid"])
+
+
+def remove(cluster: Cluster, job: Object) -> None:
+    """A Job and its pods, gone when this returns (or GONE_S later at most); safe to repeat."""
+    meta = job["metadata"]
+    delete(cluster, job)
     for _ in range(round(GONE_S / 0.2)):
         with suppress(ApiError):
             if not cluster.list("v1", "Pod", meta["namespace"], labels=f"{JOB}={meta['name']}"):

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Protocol
 
 from hotfire.errors import HarnessError, LeaseLost, Refused
+from hotfire.journal.entries import DeleteAdded, PutBack
 from hotfire.journal.journal import Journal
 from hotfire.journal.store import Stored, drop, owed
 from hotfire.kube.client import Object, Ref
@@ -21,6 +22,7 @@ from hotfire.record.events import Restored as RestoredEvent
 from hotfire.rollout import proof
 from hotfire.rollout.ask import through_api_server
 from hotfire.rollout.availability import Availability
+from hotfire.rollout.closure import WORKLOADS
 from hotfire.rollout.committed import digests, moved
 from hotfire.rollout.fence import fence
 from hotfire.rollout.patience import Patience, Waits, patiently
@@ -318,9 +320,10 @@ class Settling:
         return Scene.of_old(self.journal, owed(self.journal), self.probe, self.guard)
 
     def _new_scene(self) -> Scene:
-        """What the candidate's manifests put there, as it is live now."""
+        """What the candidate's manifests put there, as it is live now, also what serves no API."""
         body, cluster = self.journal.body, self.journal.cluster
-        refs = [_workload(name, body.namespace) for name in body.workloads]
+        deployed = [one.ref for kind in (PutBack, DeleteAdded) for one in self.journal.of_type(kind) if one.kind in WORKLOADS]
+        refs = list(dict.fromkeys([*(_workload(name, body.namespace) for name in body.workloads), *deployed]))
         refs += [Ref("v1", "Service", body.namespace, name) for name in body.services]
         live: list[Object] = [obj for ref in refs if (obj := cluster.find(ref)) is not None]
         asked = self.asked or (lambda: ["the manifests are not at hand"])

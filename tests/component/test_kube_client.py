@@ -194,7 +194,7 @@ def test_unfit_kubeconfigs_get_one_line(control_plane, tmp_path: Path) -> None:
     ]
     for kubeconfig, context, said in cases:
         with pytest.raises(BadInput, match=said) as caught:
-            Cluster.connect(kubeconfig, context, timeout=2)
+            Cluster.connect(kubeconfig, context, timeout=2, first=1)
         assert len(caught.value.lines) == 1 and "\n" not in caught.value.lines[0]
 
 

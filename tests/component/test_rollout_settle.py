@@ -100,6 +100,20 @@ def test_every_point_is_in_the_record_and_the_end_follows_from_them(settling):
     assert len([event for event in settling.events if isinstance(event, Restored)]) == 1
 
 
+def test_a_workload_of_the_manifests_that_serves_no_api_must_have_landed_before_the_commit(settling, monkeypatch):
+    monkeypatch.setattr("hotfire.rollout.settle.LEAST_S", 0.5)
+    journal = settling.journal
+    side = Ref("apps/v1", "Deployment", journal.body.namespace, "side")
+    journal.record(DeleteAdded.of(side))
+    pod = {"metadata": {"labels": {"app": "side"}}, "spec": {"containers": [{"name": "server", "image": "side"}]}}
+    spec = {"selector": {"matchLabels": {"app": "side"}}, "template": pod}
+    meta = {"name": side.name, "namespace": side.namespace, "labels": {RUN_LABEL: "run-a"}}
+    journal.cluster.create({"apiVersion": side.api_version, "kind": side.kind, "metadata": meta, "spec": spec})
+    journal.move(State.TESTING, by="test")
+    doubt = settling._confirm("head")  # what settle() takes back the candidate for
+    assert doubt.startswith("landed: deployment/side: ") and journal.state is State.TESTING
+
+
 def test_settling_again_changes_nothing_and_says_the_same(settling):
     first = settling.settle(Decision.ROLL_BACK, "a gate failed")
     version = settling.journal.live["metadata"]["resourceVersion"]

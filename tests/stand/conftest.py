@@ -100,7 +100,7 @@ def armed(place: Place, own_image: str) -> Callable[..., list[str]]:
     """The command of a run that arms its way back; the watchdog's rights are applied by the owner, as `hotfire rbac` prints."""
 
     def command(*objects: Any, scenario: dict[str, Any] | None = None) -> list[str]:
-        made = place.command(*objects, scenario={"lock": {"lease": "3s"}, **(scenario or {})})
+        made = place.command(*objects, scenario=scenario)
         located = load(place.folder / "scenario.yaml")
         place.kubectl("apply", "-f", "-", given=yaml.safe_dump_all(rbac(located, place.name, ACCOUNT)))
         return [*made, "--watchdog-image", own_image]

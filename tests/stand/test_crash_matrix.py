@@ -1,7 +1,6 @@
 """SIGKILL at the points where a run is most vulnerable: a small part of `make crash-matrix`, judged by the same comparer."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +13,8 @@ def test_a_killed_run_ends_exactly_old_or_exactly_new_and_leaves_nothing(embedde
     out = tmp_path / "crash.json"
     command = [sys.executable, str(ROOT / "bench" / "crash_matrix.py"), "--only", "named", "--per-point", "1", "--side", "3"]
     command += ["--prefix", "crash-part", "--out", str(out), "--points", *POINTS]
-    environment = {**os.environ, "HOTFIRE_TEST_STAND": embedded.stand.name}
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    command += ["--stand", embedded.stand.name, "--gpus", str(embedded.stand.gpus_per_node)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     figures = json.loads(out.read_text())["figures"]
     assert figures["kills"] == figures["mixed_states_n"] == figures["survivors_n"] == len(POINTS)

@@ -132,7 +132,7 @@ def test_a_killed_run_refuses_the_next_until_abort_restores(place: Place, new) -
     process.wait()
     refused = place.run(service(), new())
     assert refused.code == 4 and "held by run" in refused.output, refused.output
-    pause(8)  # the Lease of the dead run runs out
+    pause(4)  # the Lease of the dead run runs out
     refused = place.run(service(), new())
     assert refused.code == 4 and "hotfire abort" in refused.output and "Traceback" not in refused.output
     aborted = hotfire(place, "abort")
