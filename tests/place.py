@@ -154,9 +154,9 @@ class Places:
     @contextmanager
     def one(self, folder: Path) -> Iterator[Place]:
         """folder: for what its runs write."""
-        made = replace(self.next.result(), folder=folder)
+        coming, self.next = self.next, self.pool.submit(self.make)  # also when this one could not be made
+        made = replace(coming.result(), folder=folder)
         made.ready()  # a node may have gone since
-        self.next = self.pool.submit(self.make)
         yield made
         self.leave(made)
 

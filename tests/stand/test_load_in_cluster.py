@@ -87,7 +87,7 @@ def test_workers_carry_one_load_together(place, new, load_image: str, cluster: C
     asked = scenario(
         place, load_image, arrivals="constant 50/s", warm_up=10, requests=500, timeout="2s", workers=2, cpu="500m", per_pod=True
     )
-    slos = [{"metric": "errors", "ratio": "< 40%"}]
+    slos = [{"metric": "errors", "ratio": "< 40%"}, {"metric": "e2e", "p50": "< 1900ms", "gate": "advisory"}]
     ended = place.run(runs.service(), new(), scenario=asked | {"slos": slos, "stall": {"max": "1900ms"}})
     event = loaded(ended)
     found = read(ended.folder / event["samples"], event["samples_digest"])
