@@ -22,6 +22,7 @@ KEPT_BY_THE_SERVER: dict[Path, str] = {
     ("metadata", "creationTimestamp"): "the beginning of that life",
     ("metadata", "selfLink"): "empty since Kubernetes 1.20",
     ("metadata", "annotations", "deployment.kubernetes.io/revision"): "the Deployment controller's counter",
+    ("metadata", "annotations", "deprecated.daemonset.template.generation"): "the API server's counter of a DaemonSet",
 }
 KEPT_BY_THE_BINDER: dict[Path, str] = {
     ("spec", "volumeName"): "the volume a claim got",

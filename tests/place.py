@@ -96,7 +96,10 @@ class Place:
         return [sys.executable, "-m", "hotfire.cli", "run", str(self.folder / "scenario.yaml"), *reports]
 
     def run(self, *objects: Mapping[str, Any], scenario: Mapping[str, Any] | None = None) -> Ended:
-        command = self.command(*objects, scenario=scenario)
+        return self.go(self.command(*objects, scenario=scenario))
+
+    def go(self, command: list[str]) -> Ended:
+        """A run by this command, to its end."""
         ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
         return self.ended(ended.returncode, ended.stdout + ended.stderr)
 

@@ -98,6 +98,15 @@ class FaultEnded(Strict):
     fault: str
 
 
+class Other(OnObject):
+    """A workload of a kind whose controller hotfire does not know: which pods are its, how many are Ready with the candidate
+    (`ready`), and how many were before the run (`had`)."""
+
+    pods: dict[str, str]
+    ready: int
+    had: int = 0
+
+
 class Asked(Strict):
     """How one API is asked, so that whoever restores can ask what served before: no URL, which only the run's machine knows."""
 

@@ -13,7 +13,7 @@ from typing import Literal, Self, TypeVar
 from pydantic import Field, ValidationError
 
 from hotfire.errors import Damaged, HarnessError, LeaseLost, Refused
-from hotfire.journal.entries import Asked, Entry, FaultBegun, FaultEnded, OnObject, Strict
+from hotfire.journal.entries import Asked, Entry, FaultBegun, FaultEnded, OnObject, Other, Strict
 from hotfire.kube.client import Cluster, Conflict, Object, Ref, Unreachable
 from hotfire.words import Mode, State, Verdict
 
@@ -46,6 +46,7 @@ class Body(Strict):
     workloads: tuple[str, ...]
     services: tuple[str, ...] = ()
     serves: tuple[Asked, ...] = ()
+    others: tuple[Other, ...] = ()  # workloads that are neither Deployment nor StatefulSet
     lease_s: float = 30.0
     soak_s: float = 10.0
     within_s: float = 180.0
@@ -117,6 +118,11 @@ class Journal:
     def of_type(self, kind: type[E]) -> list[E]:
         """Its entries of one type, oldest first."""
         return [entry for entry in self.body.entries if isinstance(entry, kind)]
+
+    @property
+    def others(self) -> dict[Ref, Other]:
+        """Workloads that are neither Deployment nor StatefulSet."""
+        return {one.ref: one for one in self.body.others}
 
     @property
     def open_faults(self) -> list[FaultBegun]:

@@ -170,7 +170,7 @@ def _redactor(journal: Journal) -> Redactor:
     """Knows the values of every Secret that the candidate has to do with."""
     cluster, space, redactor = journal.cluster, journal.body.namespace, Redactor()
     refs = [entry.ref for entry in journal.body.entries if hasattr(entry, "ref")]
-    for ref in [ref for ref in refs if ref.kind in WORKLOADS]:
+    for ref in [ref for ref in refs if ref.kind in WORKLOADS or ref in journal.others]:
         live = cluster.find(ref)
         refs += referred(live, space) if live else ()
     for name in dict.fromkeys(ref.name for ref in refs if ref.kind == "Secret"):

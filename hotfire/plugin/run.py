@@ -49,7 +49,8 @@ from hotfire.scenario.digest import candidate_digest
 from hotfire.scenario.images import DIGEST, with_images
 from hotfire.scenario.lint import lint
 from hotfire.scenario.loader import load
-from hotfire.scenario.model import Located, Serves
+from hotfire.scenario.model import Located
+from hotfire.scenario.serves import Serves
 from hotfire.scenario.units import duration_of
 from hotfire.stand.kubeconfig import UserStand, resolve
 from hotfire.words import Decision, Gate, Mode, Outcome, Verdict

@@ -28,7 +28,7 @@ from hotfire.record.events import Counted, Judged, Told
 from hotfire.rollout.metrics import Meter
 from hotfire.runtimes.client import RuntimeClient
 from hotfire.runtimes.guarded import guards
-from hotfire.scenario.model import Serves
+from hotfire.scenario.serves import Serves
 from hotfire.words import Outcome, State
 
 if TYPE_CHECKING:

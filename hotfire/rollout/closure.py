@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from hotfire.kube.client import Cluster, Object, Ref, UnknownKind
 from hotfire.kube.fit import selects
 from hotfire.rollout.helm import releases
+from hotfire.rollout.population import ref_of
+from hotfire.scenario.images import templates
 from hotfire.scenario.model import Located
 
 CONFIG = ("ServiceAccount", "Secret", "ConfigMap", "PersistentVolumeClaim", "Service")  # applied before what uses them
@@ -37,8 +39,12 @@ def written(located: Located, namespace: str) -> list[Object]:
 
 
 def referred(workload: Object, namespace: str) -> Iterator[Ref]:
-    """ConfigMaps, Secrets, claims and the ServiceAccount that a workload's pods name."""
-    spec = workload["spec"]["template"]["spec"]
+    """ConfigMaps, Secrets, claims and the ServiceAccount that a workload's pods name, in whichever of its pod templates."""
+    for template in templates(workload):
+        yield from _named(template["spec"], namespace)
+
+
+def _named(spec: Object, namespace: str) -> Iterator[Ref]:
     yield Ref("v1", "ServiceAccount", namespace, spec.get("serviceAccountName") or "default")
     for secret in spec.get("imagePullSecrets") or ():
         yield Ref("v1", "Secret", namespace, secret["name"])
@@ -60,10 +66,10 @@ def referred(workload: Object, namespace: str) -> Iterator[Ref]:
 
 def pointing_at(cluster: Cluster, namespace: str, workload: Object, service: str = "") -> Iterator[Ref]:
     """What scales, guards, fences or routes to the workload; kinds that the server does not have are passed over."""
-    labels = workload["spec"]["template"]["metadata"].get("labels") or {}
+    labelled = [(template.get("metadata") or {}).get("labels") or {} for template in templates(workload)]
     me = (workload["kind"], workload["metadata"]["name"])
     for api_version, kind in POINTING:
-        yield from (Ref.of(obj) for obj in _known(cluster, api_version, kind, namespace) if _points(obj, me, labels, service))
+        yield from (Ref.of(obj) for obj in _known(cluster, api_version, kind, namespace) if _points(obj, me, labelled, service))
 
 
 def autoscaled(cluster: Cluster, *states: Object) -> bool:
@@ -71,19 +77,19 @@ def autoscaled(cluster: Cluster, *states: Object) -> bool:
     live, me = states[0], (states[0]["kind"], states[0]["metadata"]["name"])
     if live["kind"] not in WORKLOADS or not all(state["spec"].get("replicas", 1) for state in states):
         return False
-    return any(_points(obj, me, {}, "") for obj in _known(cluster, *SCALER, live["metadata"]["namespace"]))
+    return any(_points(obj, me, (), "") for obj in _known(cluster, *SCALER, live["metadata"]["namespace"]))
 
 
-def _points(obj: Object, me: tuple[str, str], labels: dict[str, str], service: str) -> bool:
+def _points(obj: Object, me: tuple[str, str], labelled: Sequence[dict[str, str]], service: str) -> bool:
     spec, kind = obj.get("spec") or {}, obj["kind"]
     if kind == "HorizontalPodAutoscaler":
         return (spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"]) == me
     if kind == "Service":
-        return bool(spec.get("selector")) and selects({"matchLabels": spec["selector"]}, labels)
+        return bool(spec.get("selector")) and any(selects({"matchLabels": spec["selector"]}, labels) for labels in labelled)
     if kind == "PodDisruptionBudget":
-        return selects(spec.get("selector"), labels)
+        return any(selects(spec.get("selector"), labels) for labels in labelled)
     if kind == "NetworkPolicy":
-        return selects(spec.get("podSelector") or {}, labels)
+        return any(selects(spec.get("podSelector") or {}, labels) for labels in labelled)
     return bool(service) and service in _backends(spec)
 
 
@@ -118,7 +124,7 @@ def closure(cluster: Cluster, located: Located, namespace: str) -> dict[Ref, boo
     mine = {Ref.of(obj): obj for obj in written(located, namespace)}
     found: dict[Ref, bool] = dict.fromkeys(mine, True)
     for serves in located.scenario.candidate.serves:
-        ref = Ref("apps/v1", serves.kind, namespace, serves.name)
+        ref = ref_of(serves, namespace)
         found.setdefault(Ref("v1", "Service", namespace, serves.service), False)
         for workload in filter(None, (mine.get(ref), cluster.find(ref))):
             for other in (*referred(workload, namespace), *pointing_at(cluster, namespace, workload, serves.service)):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hotfire.errors import Breach, HarnessError
-from hotfire.journal.entries import DeleteAdded, Entry, PutBack, ReplacePods
+from hotfire.journal.entries import DeleteAdded, Entry, Other, PutBack, ReplacePods
 from hotfire.journal.journal import Journal
 from hotfire.kube.client import Cluster, Conflict, Invalid, Object, Ref, Unreachable
 from hotfire.record.events import Deployed
@@ -90,6 +90,13 @@ def owned(obj: Object, anchor: Object) -> Object:
     return new
 
 
+def pod_labels(obj: Object, others: Mapping[Ref, Other]) -> dict[str, str]:
+    """Those that select a workload's pods; none for an object that is no workload, or selects otherwise."""
+    if (other := others.get(Ref.of(obj))) is not None:
+        return other.pods
+    return dict(obj["spec"]["selector"].get("matchLabels") or {}) if obj["kind"] in WORKLOADS else {}
+
+
 class Deploy:
     """One rollout of the candidate's manifests over what the snapshot saw."""
 
@@ -135,11 +142,11 @@ class Deploy:
                 if ref.kind != CLAIM:
                     yield PutBack.of(ref, uid=old["metadata"]["uid"])
             else:
-                labels = (obj["spec"]["selector"].get("matchLabels") or {}) if ref.kind in WORKLOADS else {}
-                yield DeleteAdded.of(ref, labels=labels, pipelines=self.by_pipeline)
+                yield DeleteAdded.of(ref, labels=pod_labels(obj, self.journal.others), pipelines=self.by_pipeline)
         edited = {ref for obj in self.objects if self._edits(obj) for ref in [Ref.of(obj)]}
         for ref, old in self.before.items():
-            if old is not None and ref.kind in WORKLOADS and edited & set(referred(old, ref.namespace)):
+            workload = ref.kind in WORKLOADS or ref in self.journal.others
+            if old is not None and workload and edited & set(referred(old, ref.namespace)):
                 yield ReplacePods.of(ref)
 
     def _edits(self, obj: Object) -> bool:
@@ -245,9 +252,9 @@ class Deploy:
         return lines + ([] if obj["kind"] == CLAIM else differences(asked, mine, "metadata.annotations"))
 
     def _body(self, obj: Object, live: Object) -> list[str]:
-        if obj["kind"] in WORKLOADS:
+        if obj["kind"] in WORKLOADS or Ref.of(obj) in self.journal.others:
             asked: dict[str, Any] = self._rehearsed(obj)["spec"]
-            if obj["spec"].get("replicas") is None or autoscaled(self.cluster, live):
+            if obj["kind"] in WORKLOADS and (obj["spec"].get("replicas") is None or autoscaled(self.cluster, live)):
                 asked["replicas"] = live["spec"]["replicas"]
             return differences(asked, live["spec"], "spec")
         if obj["kind"] == "Secret":  # never the values themselves in a message

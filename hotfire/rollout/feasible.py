@@ -16,7 +16,9 @@ from hotfire.kube.client import Cluster, Forbidden, Object, Ref
 from hotfire.kube.fit import allocatable, fits, requests
 from hotfire.kube.pods import condition, leaving, terminating
 from hotfire.rollout.closure import CLAIM, WORKLOADS, closure, referred, written
+from hotfire.rollout.population import others_of
 from hotfire.rollout.snapshot import images_of, running
+from hotfire.scenario.images import templates
 from hotfire.scenario.model import Located
 
 Amounts = dict[str, Decimal]
@@ -40,7 +42,8 @@ class Change:
 class Room:
     """What the arithmetic rests on. pods: all on the nodes that may be read; quotas: ResourceQuota objects;
     own: pods of the run's own, which are there before the candidate comes and after it went; whole: whether the pods of all
-    namespaces could be read; claims: those that the changes' pods mount, by name, each with its volume where that is known."""
+    namespaces could be read; claims: those that the changes' pods mount, by name, each with its volume where that is known;
+    unplayed: workloads of which nobody knows how many pods are of which template."""
 
     changes: Sequence[Change]
     nodes: Sequence[Object]
@@ -49,6 +52,7 @@ class Room:
     own: Sequence[Object] = ()
     whole: bool = True
     claims: Mapping[str, tuple[Object, Object | None]] = field(default_factory=dict)
+    unplayed: Sequence[str] = ()
 
 
 @dataclass
@@ -139,7 +143,7 @@ class _Play:
 
 def steps(workload: Object, want: int) -> tuple[int, int]:
     """How many pods above the wanted number may be, and how many of it may be missing, by the strategy."""
-    if workload["kind"] == "StatefulSet":
+    if workload["kind"] != "Deployment":  # of another kind: what asks for the least room
         return 0, 1
     strategy = workload["spec"].get("strategy") or {}
     if strategy.get("type") == "Recreate":
@@ -273,12 +277,18 @@ def gather(cluster: Cluster, located: Located, namespace: str, own: Sequence[Obj
     Raises Forbidden: a quota that cannot be seen cannot be counted.
     """
     mine = {Ref.of(obj): obj for obj in written(located, namespace)}
-    changes = []
+    changes, others, unplayed = [], others_of(located.scenario, namespace), []
     for ref, obj in mine.items():
-        if ref.kind in WORKLOADS:
-            found = running(cluster, ref)
-            pods = () if found is None else (*found.pods, *found.leaving, *found.others)
-            changes.append(Change(obj, None if found is None else found.workload, pods))
+        if ref.kind in WORKLOADS or ref in others:
+            found = running(cluster, ref, others.get(ref))
+            before, pods = (found.workload, (*found.pods, *found.leaving, *found.others)) if found else (None, ())
+            if ref not in others:
+                changes.append(Change(obj, before, pods))
+            elif any(len(templates(one)) != 1 for one in (obj, before) if one is not None):
+                unplayed.append(str(ref))
+            else:
+                before = _on_paper(before, len(found.pods)) if before and found else None
+                changes.append(Change(_on_paper(obj, others[ref].ready), before, pods))
     whole = True
     try:
         pods = tuple(cluster.list("v1", "Pod"))
@@ -290,7 +300,12 @@ def gather(cluster: Cluster, located: Located, namespace: str, own: Sequence[Obj
     refs = [ref for obj in states for ref in referred(obj, namespace) if ref.kind == CLAIM]
     claims = {ref.name: claim for ref in refs if (claim := cluster.find(ref) or mine.get(ref))}
     held_by = {name: (claim, _volume(cluster, claim)) for name, claim in claims.items()}
-    return Room(changes, cluster.list("v1", "Node"), pods, quotas, own, whole, held_by)
+    return Room(changes, cluster.list("v1", "Node"), pods, quotas, own, whole, held_by, unplayed)
+
+
+def _on_paper(workload: Object, count: int) -> Object:
+    """One of another kind as the arithmetic knows workloads, with its only pod template and so many pods."""
+    return {**workload, "spec": {**workload["spec"], "replicas": count, "template": templates(workload)[0]}}
 
 
 def _volume(cluster: Cluster, claim: Object) -> Object | None:

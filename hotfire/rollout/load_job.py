@@ -18,8 +18,10 @@ from hotfire.load.pod import CONTAINER, Pod
 from hotfire.load.run import Carrier
 from hotfire.load.samples import FILE, numbered
 from hotfire.load.target import CA, PORT, TOKEN, Target
-from hotfire.rollout.closure import WORKLOADS, written
+from hotfire.rollout.closure import written
+from hotfire.rollout.deploy import pod_labels
 from hotfire.rollout.job import not_made, stuck
+from hotfire.rollout.population import others_of
 from hotfire.rollout.probes import PURPOSE, RUN_LABEL
 from hotfire.rollout.rollout import Rollout, settle_by_s
 from hotfire.scenario.model import Load, Located
@@ -85,8 +87,8 @@ def _key(secret: str) -> Iterator[Object]:
 def _away(located: Located, namespace: str) -> Iterator[Object]:
     """A node of its own, if there is one: it must not take the CPU of what it measures."""
     for obj in written(located, namespace):
-        if obj["kind"] in WORKLOADS and (labels := obj["spec"]["selector"].get("matchLabels")):
-            term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": dict(labels)}}
+        if labels := pod_labels(obj, others_of(located.scenario, namespace)):
+            term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": labels}}
             yield {"weight": 100, "podAffinityTerm": term}
 
 

@@ -15,6 +15,7 @@ METADATA = {
 }
 ANNOTATIONS = {
     "deployment.kubernetes.io/revision": "the controller numbers a template that returns as its newest revision",
+    "deprecated.daemonset.template.generation": "the API server counts the changes of a DaemonSet's template, as generation",
 }
 CLAIMS = "a claim is never written by a run; volumeName and the binder's annotations come when the cluster binds it"
 SCALED = "an autoscaler owns replicas"

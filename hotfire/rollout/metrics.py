@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from hotfire.kube.client import Cluster, Object, Ref
+from hotfire.kube.client import Cluster, Object
 from hotfire.kube.pods import ready_since
 from hotfire.kube.wait import pause
-from hotfire.rollout.population import population
+from hotfire.rollout.population import serving
 from hotfire.runtimes import contract_of
 from hotfire.runtimes.counters import Counts
 from hotfire.runtimes.gateways import counts_of
-from hotfire.scenario.model import Serves
+from hotfire.scenario.serves import Serves
 
 PAGE_S = 3.0  # seconds for one pod's page: evidence, never worth a wait
 
@@ -45,7 +45,7 @@ class Meter:
     def pods(self) -> tuple[list[Object], bool]:
         """Ready ones, and whether what they count is of the newest template alone: a gateway's may still be of both. Raises
         ApiError, NotFound for a workload that is not there."""
-        found = population(self.cluster, Ref("apps/v1", self.serves.kind, self.namespace, self.serves.name))
+        found = serving(self.cluster, self.serves, self.namespace)
         if (gateway := self.serves.counted_by) is None:
             return [pod for pod in found.pods if ready_since(pod)], True
         pods = self.cluster.list("v1", "Pod", gateway.namespace, labels=gateway.pods)

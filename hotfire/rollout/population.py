@@ -1,13 +1,21 @@
 """Which pods are this rollout's: followed from the workload's UID and generation, never from a name or a label alone.
 
 Deployment: UID -> ReplicaSet owned by it whose revision is the Deployment's, once its generation was observed -> pods owned
-by that ReplicaSet. StatefulSet: UID -> pods owned by it that carry status.updateRevision.
+by that ReplicaSet. StatefulSet: UID -> pods owned by it that carry status.updateRevision. Another kind: pods with the labels
+that the scenario names, and of them those that are as a pod template of its spec has them.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
+from kubernetes.utils.quantity import parse_quantity
+
+from hotfire.journal.entries import Other
 from hotfire.kube.client import Cluster, Object, Ref
+from hotfire.scenario.images import templates
+from hotfire.scenario.model import Scenario
+from hotfire.scenario.serves import Serves
 
 REVISION = "deployment.kubernetes.io/revision"
 
@@ -17,14 +25,36 @@ class Population:
     """The pods of the workload's newest template (`pods`) and all others that its Service could still reach."""
 
     workload: Object
-    owner_uid: str  # of the ReplicaSet (Deployment) or the StatefulSet itself; empty while the controller has not acted
+    owner_uid: str  # of the ReplicaSet (Deployment) or the workload itself; empty while the controller has not acted
     pods: tuple[Object, ...]  # not terminating
     leaving: tuple[Object, ...]  # of this template, terminating
     others: tuple[Object, ...]  # of older templates, terminating or not
+    ready: int | None = None  # another kind: how many are wanted
 
     @property
     def wanted(self) -> int:
-        return int(self.workload["spec"].get("replicas", 1))
+        return int(self.workload["spec"].get("replicas", 1)) if self.ready is None else self.ready
+
+
+def ref_of(serves: Serves, namespace: str) -> Ref:
+    """The workload of an API."""
+    return Ref(serves.api_version, serves.kind, namespace, serves.name)
+
+
+def serving(cluster: Cluster, serves: Serves, namespace: str) -> Population:
+    """The pods of an API. Raises NotFound when its workload is gone."""
+    return population(cluster, ref_of(serves, namespace), _other(serves, namespace))
+
+
+def others_of(scenario: Scenario, namespace: str) -> dict[Ref, Other]:
+    """Workloads that are neither Deployment nor StatefulSet."""
+    found = (_other(one, namespace) for one in scenario.candidate.serves)
+    return {one.ref: one for one in found if one is not None}
+
+
+def _other(serves: Serves, namespace: str) -> Other | None:
+    ref = ref_of(serves, namespace)
+    return Other.of(ref, pods=serves.labels, ready=serves.ready) if serves.ready is not None else None
 
 
 def controlled_by(obj: Object, uid: str) -> bool:
@@ -32,9 +62,11 @@ def controlled_by(obj: Object, uid: str) -> bool:
     return any(owner.get("controller") and owner["uid"] == uid for owner in obj["metadata"].get("ownerReferences", ()))
 
 
-def population(cluster: Cluster, ref: Ref) -> Population:
-    """Read it once. Raises NotFound when the workload is gone."""
+def population(cluster: Cluster, ref: Ref, other: Other | None = None) -> Population:
+    """Read it once. other: what is known of it where it is of another kind. Raises NotFound when the workload is gone."""
     workload = cluster.get(ref)
+    if other is not None:
+        return _of_other(cluster, workload, other)
     uid = workload["metadata"]["uid"]
     pods = cluster.list("v1", "Pod", ref.namespace)
     if ref.kind == "StatefulSet":
@@ -47,6 +79,41 @@ def population(cluster: Cluster, ref: Ref) -> Population:
     mine = [pod for pod in pods if any(controlled_by(pod, owner) for owner in uids)]
     newest = _newest(workload, sets)
     return _sorted(workload, newest, [pod for pod in mine if controlled_by(pod, newest)], mine)
+
+
+def _of_other(cluster: Cluster, workload: Object, other: Other) -> Population:
+    selector = ",".join(f"{key}={value}" for key, value in sorted(other.pods.items()))
+    mine = cluster.list("v1", "Pod", other.namespace, labels=selector)
+    new = [pod for pod in mine if any(made_of(template, pod) for template in templates(workload))]
+    told = "observedGeneration" in (workload.get("status") or {})
+    uid = workload["metadata"]["uid"] if _observed(workload) or not told else ""
+    found = _sorted(workload, uid, new, mine)
+    return replace(found, ready=other.ready)
+
+
+def made_of(template: Object, pod: Object) -> bool:
+    """Whether the pod has all that the template says: labels, annotations, and every field of its spec. What controllers and
+    admission add does not count; a DaemonSet's affinity is its controller's, who puts the node there."""
+    meta, spec = template.get("metadata") or {}, dict(template["spec"])
+    if any(owner["kind"] == "DaemonSet" for owner in pod["metadata"].get("ownerReferences") or ()):
+        spec.pop("affinity", None)
+    labels = {key: meta.get(key) for key in ("labels", "annotations")}
+    return _holds(labels, pod["metadata"]) and _holds(spec, pod["spec"])
+
+
+def _holds(want: object, have: object) -> bool:
+    """Whether what is there says all that is wanted. A mapping may hold more keys, a list of mappings more items."""
+    if want in (None, "", {}, []) or (want is False and have is None):  # a server does not say what is so by default
+        return True
+    if isinstance(want, Mapping):
+        return isinstance(have, Mapping) and all(_holds(value, have.get(key)) for key, value in want.items())
+    if isinstance(want, list) and want and isinstance(want[0], Mapping):
+        return isinstance(have, list) and all(any(_holds(one, item) for item in have) for one in want)
+    if want == have:
+        return True
+    with suppress(ValueError, TypeError):  # 1000m of a CPU is 1 once a server has read it
+        return bool(parse_quantity(want) == parse_quantity(have))  # type: ignore[no-untyped-call]
+    return False
 
 
 def _observed(workload: Object) -> bool:

@@ -4,18 +4,18 @@ PROVEN or UNPROVEN comes from what was read; NOT_APPLICABLE was fixed before the
 out afterwards. Any UNPROVEN makes the run UNSAFE.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from hotfire.errors import HotfireError
-from hotfire.journal.entries import DeleteAdded, DeleteNamespace, FaultBegun
+from hotfire.journal.entries import DeleteAdded, DeleteNamespace, FaultBegun, Other
 from hotfire.journal.journal import Journal
 from hotfire.journal.lease import NotRenewed
 from hotfire.journal.store import Stored, fingerprint
 from hotfire.kube.client import ApiError, Forbidden, Object, Ref, UnknownKind
-from hotfire.kube.pods import containers, grade, leaving, terminating
+from hotfire.kube.pods import condition, containers, grade, leaving, terminating
 from hotfire.kube.wait import pause
 from hotfire.rollout.closure import WORKLOADS, autoscaled
 from hotfire.rollout.helm import later
@@ -25,6 +25,7 @@ from hotfire.rollout.patience import Passing
 from hotfire.rollout.population import Population, endpoints
 from hotfire.rollout.restore import Restore, anchor_ref, namespace_made, pods_left, swept, was_added
 from hotfire.rollout.snapshot import images_of, running, template_hash
+from hotfire.scenario.images import templates
 from hotfire.words import Grade, Proof
 
 RESTORED = ("target", "landed", "population", "closure", "function", "traffic", "residue")  # together: the way back is gone
@@ -84,11 +85,17 @@ class Scene:
     @cached_property
     def workloads(self) -> Sequence[Ref]:
         """Those that must be there, also those that serve no API; none of them in a namespace that was empty."""
-        return [Ref.of(obj) for obj in self.stored.objects if obj["kind"] in WORKLOADS]
+        return _workloads(self.stored, self.journal.others)
+
+    @cached_property
+    def others(self) -> Mapping[Ref, Other]:
+        """Those of another kind, with as many pods as the state to be proven has."""
+        found = self.journal.others
+        return found if self.asked else {ref: one.model_copy(update={"ready": one.had}) for ref, one in found.items()}
 
     def populations(self) -> dict[Ref, Population | None]:
         """Read now."""
-        return {ref: running(self.journal.cluster, ref) for ref in self.workloads}
+        return {ref: running(self.journal.cluster, ref, self.others.get(ref)) for ref in self.workloads}
 
     @property
     def added(self) -> Sequence[DeleteAdded]:
@@ -101,9 +108,19 @@ class Scene:
         return bool(self.journal.of_type(DeleteNamespace)) and namespace_made(self.journal) is None
 
 
-def applicable(stored: Stored, workloads: Sequence[str], served_images: Sequence[str], probe: bool) -> dict[str, str]:
-    """Point -> why it does not apply; to be fixed in the journal before anything is deployed."""
-    there = [obj for obj in stored.objects if obj["kind"] in WORKLOADS]
+def _workloads(stored: Stored, others: Collection[Ref]) -> list[Ref]:
+    return [ref for ref in map(Ref.of, stored.objects) if ref.kind in WORKLOADS or ref in others]
+
+
+def applicable(
+    stored: Stored, workloads: Sequence[str], served_images: Sequence[str], probe: bool, others: Collection[Ref] = ()
+) -> dict[str, str]:
+    """Point -> why it does not apply; to be fixed in the journal before anything is deployed.
+
+    workloads: those that serve; others: workloads that are neither Deployment nor StatefulSet.
+    """
+    known = _workloads(stored, others)
+    there = [obj for obj in stored.objects if Ref.of(obj) in known]
     serving = [obj for obj in there if str(Ref.of(obj)) in workloads]
     reasons: dict[str, str] = {}
     for point in ("target", "stability") if not there else ():
@@ -146,7 +163,7 @@ def landed(scene: Scene) -> Finding:
     for ref, found in scene.populations().items():
         if found is None:
             wrong.append(f"{ref} is not there")
-        elif lines := _unfinished(found.workload):  # and why, as the pods tell it: an image that is gone, a full node
+        elif lines := _unfinished(found):  # and why, as the pods tell it: an image that is gone, a full node
             lines += [f"{_name(pod)}: {seen.line}" for pod in found.pods if (seen := grade(pod)).grade is not Grade.HEALTHY]
             wrong += [f"{ref}: {line}" for line in lines]
     for entry in scene.added:
@@ -304,8 +321,7 @@ def devices(scene: Scene) -> Finding:
         _name(pod): _asked(pod["spec"]) for pod in (*there, *gone) if _asked(pod["spec"]) and pod["spec"].get("nodeName")
     }
     leaked = [_name(pod) for pod in (*there, *gone) if pod["metadata"]["uid"] not in mine and _name(pod) in holding]
-    want = sum(sum(_asked(found.workload["spec"]["template"]["spec"]).values()) * found.wanted
-               for found in scene.populations().values() if found)  # fmt: skip
+    want = sum(map(_held, filter(None, scene.populations().values())))
     have = sum(sum(asked.values()) for name, asked in holding.items() if name not in leaked)
     if leaked:
         return unproven(f"{', '.join(sorted(set(leaked)))} of the candidate still hold devices", holding)
@@ -393,8 +409,13 @@ def eventually(scene: Scene, point: str, left: Callable[[], float], waits: Calla
         pause(0.3 if refused else min(0.3, max(0.05, left())))
 
 
-def _unfinished(live: Object) -> list[str]:
-    status, want = live.get("status") or {}, int(live["spec"].get("replicas", 1))
+def _unfinished(found: Population) -> list[str]:
+    live, want = found.workload, found.wanted
+    status = live.get("status") or {}
+    if found.ready is not None:
+        ready = len([pod for pod in found.pods if condition(pod, "Ready").get("status") == "True"])
+        lines = [] if found.owner_uid else ["its controller has not seen the generation"]
+        return lines + ([] if ready == want else [f"{ready} of its pods are Ready, {want} wanted"])
     if int(status.get("observedGeneration", 0)) < int(live["metadata"]["generation"]):
         return ["its controller has not seen the generation"]
     counts = {key: int(status.get(key, 0)) for key in ("replicas", "updatedReplicas", "readyReplicas")}
@@ -402,7 +423,14 @@ def _unfinished(live: Object) -> list[str]:
 
 
 def _devices(workload: Object) -> bool:
-    return bool(_asked(workload["spec"]["template"]["spec"]))
+    return any(_asked(template["spec"]) for template in templates(workload))
+
+
+def _held(found: Population) -> int:
+    """Devices that the workload's pods must hold; of another kind, whose pods are of several templates, what they ask for."""
+    if found.ready is not None:
+        return sum(sum(_asked(pod["spec"]).values()) for pod in found.pods)
+    return sum(sum(_asked(template["spec"]).values()) for template in templates(found.workload)) * found.wanted
 
 
 def _asked(spec: Object) -> dict[str, int]:

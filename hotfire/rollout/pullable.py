@@ -8,17 +8,20 @@ from collections.abc import Iterator
 
 from hotfire.errors import Unjudged
 from hotfire.kube.client import ApiError, Cluster, Object
-from hotfire.rollout.population import Population
+from hotfire.rollout.population import Population, made_of
 from hotfire.rollout.probes import probe_pod, pulled
 from hotfire.rollout.snapshot import images_of
+from hotfire.scenario.images import templates
 from hotfire.words import Blame, Reason
 
 
 def ask(cluster: Cluster, anchor: Object, serving: Population) -> None:
     """Raises Unjudged with the kubelet's word when a new pod of this workload would not run what its pods run now."""
-    namespace, template = serving.workload["metadata"]["namespace"], serving.workload["spec"]["template"]["spec"]
+    namespace = serving.workload["metadata"]["namespace"]
+    known = serving.ready is None  # of another kind's templates those that its serving pods are made of
+    made = [one["spec"] for one in templates(serving.workload) if known or any(made_of(one, pod) for pod in serving.pods)]
     try:
-        said = list(_said(cluster, namespace, anchor, template, serving))
+        said = [line for template in made for line in _said(cluster, namespace, anchor, template, serving)]
     except ApiError as error:
         said = [str(error)]
     if said:
@@ -30,7 +33,7 @@ def _said(cluster: Cluster, namespace: str, anchor: Object, template: Object, se
     """A line for each image of the template that is not to be had, or is another one now."""
     runs = images_of(serving.pods)
     every = (*(template.get("initContainers") or ()), *template["containers"])
-    asked = {(one["image"], one["imagePullPolicy"]) for one in every}
+    asked = {(one["image"], one.get("imagePullPolicy", "IfNotPresent")) for one in every}
     for number, (image, policy) in enumerate(sorted(asked) if runs else ()):
         with probe_pod(
             cluster, namespace, anchor, f"back-{number}-{serving.workload['metadata']['uid'][:6]}", image=image,

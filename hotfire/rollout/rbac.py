@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from hotfire.kube.client import Object
 from hotfire.rollout.job import ACCOUNT
-from hotfire.rollout.rights import HELPFUL, Right, owner_rights, prerequisite_rights, rights, watchdog_rights
+from hotfire.rollout.rights import HELPFUL, Right, foreign_rights, owner_rights, prerequisite_rights, rights, watchdog_rights
 from hotfire.scenario.model import Located
 
 RUNNER = "hotfire"  # the run's own identity
@@ -16,7 +16,8 @@ GROUP = "rbac.authorization.k8s.io"
 
 def rbac(located: Located, home: str, only: str = "") -> list[Object]:
     """For the run and for its watchdog. home: where Lease and journal lie; only: one of the two accounts."""
-    back = [*watchdog_rights(located), *owner_rights(located)]  # the run's too: itself or `hotfire abort` may have to restore
+    back = [*watchdog_rights(located), *owner_rights(located), *foreign_rights(located)]
+    # the run's too: itself or `hotfire abort` may have to restore
     asked = [*rights(located), *prerequisite_rights(located), *HELPFUL, *back]
     wanted = {RUNNER: list(dict.fromkeys(asked)), ACCOUNT: back}
     return [obj for name, asked in wanted.items() if only in ("", name) for obj in _for(name, asked, located, home)]

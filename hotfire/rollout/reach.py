@@ -13,7 +13,8 @@ from typing import Any
 from hotfire.errors import BadInput, HarnessError, Unjudged
 from hotfire.kube.client import Cluster, Object, Ref
 from hotfire.kube.pods import condition
-from hotfire.scenario.model import Located, Serves
+from hotfire.scenario.model import Located
+from hotfire.scenario.serves import Serves
 from hotfire.words import Blame, Reason
 
 API_SERVER = "kubernetes.default.svc"  # a name that every pod resolves

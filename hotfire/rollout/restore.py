@@ -263,7 +263,7 @@ class Restore:
     def _population(self, ref: Ref) -> Population | None:
         """None for a workload that has gone since it was looked at: waited for, it is made again."""
         try:
-            return population(self.cluster, ref)
+            return population(self.cluster, ref, self.journal.others.get(ref))
         except NotFound:
             self.waiting.append(f"{ref} has just gone: it is made again")
             return None

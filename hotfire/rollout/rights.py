@@ -175,6 +175,16 @@ def prerequisite_rights(located: Located) -> list[Right]:
     return found
 
 
+def foreign_rights(located: Located) -> list[Right]:
+    """To write objects of kinds that are not the closure's, and to put them back; their resource is guessed, as above."""
+    kinds = {(obj["apiVersion"], obj["kind"]) for obj in map(dict, located.objects) if obj["kind"] not in CLOSURE}
+    return [
+        Right(verb, _plural(str(kind).lower()), str(api_version).rpartition("/")[0], why=f"the manifests hold a {kind}")
+        for api_version, kind in sorted(kinds)
+        for verb in ("get", "create", "update", "delete")
+    ]
+
+
 def _plural(kind: str) -> str:
     return f"{kind}es" if kind.endswith("s") else f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
 

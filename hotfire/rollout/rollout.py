@@ -23,9 +23,10 @@ from hotfire.record.events import Anchored, Armed, Changed, Deployed, Event, Goe
 from hotfire.rollout import job as watchdog
 from hotfire.rollout import pullable
 from hotfire.rollout.armed import ByWatchdog, ask
-from hotfire.rollout.closure import CLAIM, WORKLOADS, written
-from hotfire.rollout.deploy import Deploy
+from hotfire.rollout.closure import CLAIM, written
+from hotfire.rollout.deploy import Deploy, pod_labels
 from hotfire.rollout.helm import names
+from hotfire.rollout.population import others_of, ref_of
 from hotfire.rollout.probes import RUN_LABEL
 from hotfire.rollout.proof import applicable
 from hotfire.rollout.restore import anchor_name, anchor_ref
@@ -71,7 +72,7 @@ class Rollout:
         its objects already are.
         """
         scenario, home = located.scenario, home or namespace
-        workloads = [serves.workload for serves in scenario.candidate.serves]
+        workloads = [serves.key for serves in scenario.candidate.serves]
         wait_s = make_way(cluster, home, workloads, namespace, run, wait_s, tell)
         lease = Lease.take(cluster, home, workloads, run, scenario.lock.lease, wait_s=wait_s, namespace=namespace)
         try:
@@ -104,12 +105,14 @@ class Rollout:
         """
         self.snapshot = snapshot = take(self.cluster, self.located, self.namespace)
         stored = snapshot.stored()
-        workloads = self.journal.body.workloads
+        had = {ref: len(found.pods) for ref, found in snapshot.serving.items()}
+        others = [one.model_copy(update={"had": had.get(str(one.ref), 0)}) for one in self.journal.body.others]
         self.lease.guard()
         keep(
             self.journal, stored, images=snapshot.images, templates=snapshot.templates,
             releases=names(self.cluster, self.namespace) if self.located.scenario.by_pipeline else (),
-            not_applicable=applicable(stored, workloads, snapshot.images, can_ask),
+            not_applicable=applicable(stored, self.journal.body.workloads, snapshot.images, can_ask, self.journal.others),
+            others=tuple(others),
         )  # fmt: skip
         self.emit(snapshot.event())
         self.anchor = anchor = self._make_anchor()
@@ -300,9 +303,8 @@ class Rollout:
 def watchdog_job(located: Located, journal: Journal, image: str) -> Object:
     """The watchdog's Job for this scenario."""
     scenario = located.scenario
-    served = {(serves.kind, serves.name) for serves in scenario.candidate.serves}
-    pods = [obj["spec"]["selector"].get("matchLabels") or {} for obj in written(located, journal.body.namespace)
-            if obj["kind"] in WORKLOADS and (obj["kind"], obj["metadata"]["name"]) in served]  # fmt: skip
+    served = {ref_of(serves, journal.body.namespace) for serves in scenario.candidate.serves}
+    pods = [pod_labels(obj, journal.others) for obj in written(located, journal.body.namespace) if Ref.of(obj) in served]
     away_from = [one for one in pods if one]
     return watchdog.manifest(journal, image, settle_by_s(scenario), pulls=scenario.pulls, away_from=away_from)
 
@@ -348,7 +350,8 @@ def _body(located: Located, namespace: str, run: str, owners: Sequence[Object] =
     serves = scenario.candidate.serves
     return Body(
         run=run, namespace=namespace, mode=scenario.mode, keep=scenario.keep,
-        workloads=tuple(one.workload for one in serves), services=tuple(dict.fromkeys(one.service for one in serves)),
+        workloads=tuple(one.key for one in serves), others=tuple(others_of(scenario, namespace).values()),
+        services=tuple(dict.fromkeys(one.service for one in serves)),
         serves=tuple(Asked(service=one.service, port=one.port, runtime=one.runtime, model=one.model, api=one.api)
                      for one in serves),
         syncs=tuple(OnObject.of(Ref.of(one)) for one in owners), suspend="suspend-sync" in scenario.consent,

@@ -31,6 +31,7 @@ from hotfire.rollout.release import release
 from hotfire.rollout.restore import Restore
 from hotfire.rollout.sync import suspended
 from hotfire.rollout.waiting import undeployed
+from hotfire.scenario.serves import KINDS
 from hotfire.words import Decision, Mode, Proof, State, Verdict
 
 Emit = Callable[[Event], object]
@@ -323,7 +324,8 @@ class Settling:
         """What the candidate's manifests put there, as it is live now, also what serves no API."""
         body, cluster = self.journal.body, self.journal.cluster
         deployed = [one.ref for kind in (PutBack, DeleteAdded) for one in self.journal.of_type(kind) if one.kind in WORKLOADS]
-        refs = list(dict.fromkeys([*(_workload(name, body.namespace) for name in body.workloads), *deployed]))
+        named = [ref for ref in (_workload(name, body.namespace) for name in body.workloads) if ref is not None]
+        refs = list(dict.fromkeys([*named, *self.journal.others, *deployed]))
         refs += [Ref("v1", "Service", body.namespace, name) for name in body.services]
         live: list[Object] = [obj for ref in refs if (obj := cluster.find(ref)) is not None]
         asked = self.asked or (lambda: ["the manifests are not at hand"])
@@ -395,9 +397,10 @@ def _until(deadline: float) -> float:
     return deadline - time.monotonic()
 
 
-def _workload(name: str, namespace: str) -> Ref:
+def _workload(name: str, namespace: str) -> Ref | None:
+    """None for one of another kind: the journal holds its whole name."""
     kind, _, plain = name.partition("/")
-    return Ref("apps/v1", {"deployment": "Deployment", "statefulset": "StatefulSet"}[kind], namespace, plain)
+    return Ref("apps/v1", KINDS[kind], namespace, plain) if kind in KINDS else None
 
 
 def stays(journal: Journal) -> bool:

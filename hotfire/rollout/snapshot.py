@@ -5,13 +5,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hotfire.journal.entries import Other
 from hotfire.journal.store import Fingerprint, Stored, fingerprint, new_key
 from hotfire.kube.client import Cluster, NotFound, Object, Ref
 from hotfire.kube.pods import containers
 from hotfire.record.events import Snapshot as SnapshotEvent
 from hotfire.rollout.closure import CLAIM, WORKLOADS, closure, unknown
 from hotfire.rollout.may_differ import comparable
-from hotfire.rollout.population import Population, population
+from hotfire.rollout.population import Population, others_of, population
 from hotfire.scenario.model import Located
 
 HASHES = ("pod-template-hash", "controller-revision-hash")
@@ -64,6 +65,8 @@ class Snapshot:
         yield from (f"the contents of {ref}" for ref in there if ref.kind == CLAIM)
         made = [ref for ref, obj in there.items() if (obj.get("spec") or {}).get("volumeClaimTemplates")]
         yield from (f"the contents of the claims that {ref} makes" for ref in made)
+        others = [ref for ref, found in self.serving.items() if found.ready is not None]
+        yield from (f"what the controller of {ref} makes of its spec" for ref in others)
         yield from (f"the values of secret/{one.name}: a change is seen, not undone" for one in self.rested)
         yield from (f"{kind}: the API server has no such kind" for kind in self.unknown)
 
@@ -89,15 +92,16 @@ def take(cluster: Cluster, located: Located, namespace: str) -> Snapshot:
         elif live is not None:
             secrets.append(live)
     key = new_key() if secrets or any(ref.kind == "Secret" for ref in before) else b""
-    workloads = [ref for ref in before if ref.kind in WORKLOADS]
-    serving = {str(ref): found for ref in workloads if (found := running(cluster, ref)) is not None}
+    others = others_of(located.scenario, namespace)
+    workloads = [ref for ref in before if ref.kind in WORKLOADS or ref in others]
+    serving = {str(ref): found for ref in workloads if (found := running(cluster, ref, others.get(ref))) is not None}
     return Snapshot(before, [fingerprint(one, key) for one in secrets], serving, key, tuple(unknown(cluster)))
 
 
-def running(cluster: Cluster, ref: Ref) -> Population | None:
+def running(cluster: Cluster, ref: Ref, other: Other | None = None) -> Population | None:
     """The workload's pods now; None when there is no such workload."""
     try:
-        return population(cluster, ref)
+        return population(cluster, ref, other)
     except NotFound:
         return None
 

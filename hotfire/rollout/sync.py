@@ -14,6 +14,7 @@ from hotfire.kube.client import Cluster, Forbidden, Object, Ref, UnknownKind
 from hotfire.kube.pods import condition
 from hotfire.record.events import Suspended
 from hotfire.rollout.owner import tools
+from hotfire.rollout.population import ref_of
 from hotfire.scenario.model import Located
 
 APPLICATION = "Application"
@@ -75,7 +76,7 @@ def syncing(cluster: Cluster, located: Located, namespace: str) -> tuple[list[Ob
     found: dict[Ref, Object] = {}
     wrong: list[str] = []
     for serves in located.scenario.candidate.serves if located.scenario.by_pipeline else ():
-        live = cluster.find(Ref("apps/v1", serves.kind, namespace, serves.name))
+        live = cluster.find(ref_of(serves, namespace))
         if live is None:
             continue
         if (ref := deployer(live, located.scenario.rollout.owner_in)) is None:

@@ -8,7 +8,7 @@ import re
 
 from hotfire.runtimes import contract_of
 from hotfire.runtimes.counters import Counts, Series
-from hotfire.scenario.model import Gateway, Serves
+from hotfire.scenario.serves import Gateway, Serves
 
 FAILED = r"5\d\d"
 

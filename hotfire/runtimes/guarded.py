@@ -4,7 +4,8 @@ from typing import Any
 
 from hotfire.gates.statistics import alphas
 from hotfire.runtimes.gateways import counts_of
-from hotfire.scenario.model import Scenario, Serves
+from hotfire.scenario.model import Scenario
+from hotfire.scenario.serves import Serves
 from hotfire.words import Gate
 
 

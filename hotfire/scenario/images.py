@@ -18,11 +18,36 @@ def below(data: Any, *keys: str) -> Any:
     return data
 
 
+def templates(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every pod template of an object, whatever its kind: what holds a `spec` with containers that have a name and an image."""
+    found: list[dict[str, Any]] = []
+
+    def walk(node: Any) -> None:
+        if isinstance(node, list):
+            for item in node:
+                walk(item)
+        elif isinstance(node, dict) and is_template(node):
+            found.append(node)
+        elif isinstance(node, dict):
+            walk(list(node.values()))
+
+    walk(manifest.get("spec"))
+    return found
+
+
+def is_template(node: Any) -> bool:
+    """Whether it holds a `spec` of containers with name and image."""
+    listed = below(node, "spec", "containers")
+    named = isinstance(listed, list) and all(isinstance(below(one, key), str) for one in listed for key in ("name", "image"))
+    return bool(listed) and named
+
+
 def containers(manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every container of a workload manifest, init containers first; none for other kinds."""
-    for group in ("initContainers", "containers"):
-        listed = below(manifest, "spec", "template", "spec", group)
-        yield from (item for item in listed if isinstance(item, dict)) if isinstance(listed, list) else ()
+    """Every container of its pod templates, init containers first; none where it has no template."""
+    for template in templates(manifest):
+        for group in ("initContainers", "containers"):
+            listed = template["spec"].get(group)
+            yield from (item for item in listed if isinstance(item, dict)) if isinstance(listed, list) else ()
 
 
 def with_images(located: Located, images: Mapping[str, str]) -> Located:

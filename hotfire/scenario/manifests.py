@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from hotfire.errors import BadInput
-from hotfire.scenario.images import below
+from hotfire.scenario.images import below, is_template, templates
 from hotfire.scenario.marks import Document, Loc, Mark, at, mark_of, read_kubectl
-from hotfire.scenario.model import Scenario, Serves
+from hotfire.scenario.model import Scenario
+from hotfire.scenario.serves import Serves
 
 PREREQUISITES = "prerequisites"
 OURS = "hotfire.dev/"  # label and annotation keys that only a run may set
@@ -153,13 +154,13 @@ def _shape(item: Manifest) -> Iterator[str]:
             if not isinstance(value, str):
                 yield f"{item.where('metadata', key, name)}: metadata.{key} holds {value!r}, a string is expected, quote it"
     if item.data.get("kind") in ("Deployment", "StatefulSet") and isinstance(item.data.get("apiVersion"), str):
-        listed = below(item.data, "spec", "template", "spec", "containers")
-        named = isinstance(listed, list) and all(
-            isinstance(below(one, key), str) for one in listed for key in ("name", "image")
-        )
-        if not listed or not named:
-            where = item.where("spec", "template", "spec", "containers")
-            yield f"{where}: {item.kind} {meta['name']} holds no pod template, containers with name and image are expected"
+        yield from _templated(item, is_template(below(item.data, "spec", "template")))
+
+
+def _templated(item: Manifest, there: bool) -> Iterator[str]:
+    if not there:
+        where = item.where("spec", "template", "spec", "containers")
+        yield f"{where}: {item.kind} {item.name} holds no pod template, containers with name and image are expected"
 
 
 def _placed(item: Manifest, namespace: str, prerequisite: bool) -> Iterator[str]:
@@ -189,14 +190,16 @@ def _twice(item: Manifest, others: list[Manifest]) -> Iterator[str]:
 
 def _served(serves: Serves, items: list[Manifest], place: Mapping[str, str], folder: Path) -> Iterator[str]:
     """What `serves` claims must be there: the workload, the Service, and that the one selects the other's pods."""
-    workload = next((item for item in items if (item.kind, item.name) == (serves.kind, serves.name)), None)
+    other = serves.pods is not None
+    of_kind = [item for item in items if not other or item.data["apiVersion"] == serves.api_version]
+    workload = next((item for item in of_kind if (item.kind, item.name) == (serves.kind, serves.name)), None)
     service = next((item for item in items if (item.kind, item.name) == ("Service", serves.service)), None)
     if workload is None:
         yield f"{place['workload']}: {folder} holds no {serves.kind} {serves.name}, {_there(items, serves.kind)}"
     if service is None:
         yield f"{place['service']}: {folder} holds no Service {serves.service}, {_there(items, 'Service')}"
     if workload is not None:
-        names = [one["name"] for one in workload.data["spec"]["template"]["spec"]["containers"]]
+        names = list(dict.fromkeys(one["name"] for each in templates(workload.data) for one in each["spec"]["containers"]))
         shown, where = ", ".join(names), place["container"]
         if serves.container is None and len(names) > 1:
             yield f"{where}: {serves.workload} has {len(names)} containers, `container` says which: {shown}"
@@ -204,7 +207,9 @@ def _served(serves: Serves, items: list[Manifest], place: Mapping[str, str], fol
             yield f"{where}: {serves.workload} has no container {serves.container!r}, there is: {shown}"
     if service is not None:
         yield from _ports(serves, service, place["port"])
-    if workload is not None and service is not None:
+    if workload is not None and other:  # which labels its controller gives them is not for us to know
+        yield from _templated(workload, bool(templates(workload.data)))
+    elif workload is not None and service is not None:
         yield from _selected(workload, service)
 
 

@@ -6,56 +6,13 @@ Unknown keys are refused: a misspelt gate that silently does not exist is the ol
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, StrictBool, StrictInt, Tag, field_validator, model_validator
 
+from hotfire.scenario.base import Image, Model, Name
 from hotfire.scenario.marks import Loc, Mark, at, mark_of
+from hotfire.scenario.serves import Serves
 from hotfire.scenario.units import Arrivals, Cap, Confidence, Duration, Floor, Limit, Share, Spread, WarmUp
 from hotfire.words import Gate, Mode
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$")]
-Image = Annotated[str, Field(pattern=r"^[^@\s]+@sha256:[0-9a-f]{64}$")]
-WorkloadRef = Annotated[str, Field(pattern=r"^(deployment|statefulset)/[a-z0-9][-a-z0-9.]*$")]
-
-
-class Model(BaseModel):
-    """Frozen, and strict about unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
-
-
-class Gateway(Model):
-    """What leads users to an API and counts their requests."""
-
-    kind: Literal["haproxy", "ingress-nginx", "traefik", "envoy"] = Field(description="whose metrics they are")
-    backend: str = Field(description="as its metrics call the Service: label proxy, NAMESPACE/SERVICE, service, cluster name")
-    namespace: Name = Field(description="where its pods are")
-    pods: Annotated[str, Field(pattern=r"^[^=,\s]+=[^=,\s]*(,[^=,\s]+=[^=,\s]*)*$", description="their labels, a=b,c=d")]
-    metrics: Annotated[str, Field(pattern=r"^\d{1,5}/\S*$", description="port and path of their metrics, 9113/metrics")]
-
-
-class Serves(Model):
-    """One API that the candidate serves: which workload, behind which Service, by which engine."""
-
-    workload: WorkloadRef = Field(description="deployment/NAME or statefulset/NAME, one of the manifests")
-    service: str = Field(description="the Service in front of it, one of the manifests")
-    runtime: Literal["llamacpp", "vllm", "ollama", "tgi", "trtllm", "tiny"] = Field(
-        description="the engine whose contract is held against it; tiny is a twin and is named so"
-    )
-    model: str = Field(description="the model's name as the engine must report it")
-    api: Literal["chat", "completions", "embeddings"] = Field("chat", description="what its users call")
-    container: str | None = Field(None, description="the serving container; the pod's only one by default")
-    port: StrictInt | str | None = Field(None, description="the Service port; its only one by default")
-    counted_by: Gateway | None = Field(
-        None, description="promote: by whom users' requests are counted; when absent by its pods"
-    )
-
-    @property
-    def kind(self) -> str:
-        return {"deployment": "Deployment", "statefulset": "StatefulSet"}[self.workload.split("/")[0]]
-
-    @property
-    def name(self) -> str:
-        return self.workload.split("/")[1]
 
 
 class Candidate(Model):

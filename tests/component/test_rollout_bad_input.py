@@ -51,6 +51,17 @@ def test_a_lease_that_no_hotfire_made_is_never_taken(ground: Ground) -> None:
     assert ground.cluster.get(Ref.of(before)) == before and ground.journal is None
 
 
+def test_a_kind_that_the_server_does_not_have_is_refused_before_anything_is_changed(ground: Ground) -> None:
+    serves = {"workload": "LeaderWorkerSet.v1.leaderworkerset.x-k8s.io/tiny", "pods": "app=tiny", "ready": 1,
+              "service": "tiny", "runtime": "tiny", "model": "m"}  # fmt: skip
+    ground.plant(planted_suite(), {"candidate": {"manifests": "manifests/", "serves": [serves]}})
+    manifests = ground.folder / "manifests" / "all.yaml"
+    text = manifests.read_text().replace("apps/v1", "leaderworkerset.x-k8s.io/v1").replace("Deployment", "LeaderWorkerSet")
+    manifests.write_text(text)
+    refused(ground, ground.run(), "LeaderWorkerSet")
+    assert ground.left == []
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -11,7 +11,8 @@ from hotfire.errors import Breach
 from hotfire.plugin.nouns.service import SHOWN, Service
 from hotfire.record.events import Seen
 from hotfire.runtimes.client import RuntimeClient
-from hotfire.scenario.model import Behaviour, Serves
+from hotfire.scenario.model import Behaviour
+from hotfire.scenario.serves import Serves
 from tests.neighbour import neighbour
 
 base = neighbour("tests/unit/test_runtimes_client")

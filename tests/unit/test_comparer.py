@@ -9,6 +9,7 @@ from tests.neighbour import ROOT, neighbour
 
 comparer = neighbour("bench/comparer")
 
+GENERATION = "deprecated.daemonset.template.generation"
 REVISION = "deployment.kubernetes.io/revision"
 APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -62,6 +63,7 @@ PAIRS = [  # what may differ: both must say `the same`
     (True, "status", DEPLOYMENT, edited(DEPLOYMENT, {"replicas": 0}, "status")),
     (True, "no status", DEPLOYMENT, edited(DEPLOYMENT, GONE, "status")),
     (True, "revision", DEPLOYMENT, edited(DEPLOYMENT, "5", "metadata", "annotations", REVISION)),
+    (True, "template generation", *(edited(DEPLOYMENT, n, "metadata", "annotations", GENERATION) for n in "13")),
     (True, "no revision", DEPLOYMENT, edited(DEPLOYMENT, GONE, "metadata", "annotations", REVISION)),
     (True, "empty ownerReferences", SETTINGS, edited(SETTINGS, [], "metadata", "ownerReferences")),
     (True, "times of fields", DEPLOYMENT, edited(DEPLOYMENT, "2026-03-01T00:00:00Z", *FIELDS, 0, "time")),

@@ -13,7 +13,8 @@ from hotfire.runtimes import CONTRACTS, contract_of
 from hotfire.runtimes.counters import Counts, Series
 from hotfire.runtimes.gateways import counts
 from hotfire.runtimes.guarded import guards
-from hotfire.scenario.model import Gateway, Located, Scenario
+from hotfire.scenario.model import Located, Scenario
+from hotfire.scenario.serves import Gateway
 from hotfire.words import Reason
 
 VLLM = """# TYPE http_requests_total counter

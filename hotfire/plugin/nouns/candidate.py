@@ -18,7 +18,8 @@ from hotfire.rollout.population import Population, endpoints
 from hotfire.rollout.probes import probe_pod
 from hotfire.runtimes import contract_of
 from hotfire.scenario.images import containers
-from hotfire.scenario.model import InjectedSecret, Located, Serves
+from hotfire.scenario.model import InjectedSecret, Located
+from hotfire.scenario.serves import Serves
 from hotfire.words import Blame, Reason
 
 LEAVE_S, CATCH_UP_S = 40.0, 3.0  # seconds: the default grace of 30 s and a kubelet's rest / after the last one left

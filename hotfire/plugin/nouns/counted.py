@@ -5,7 +5,7 @@ from hotfire.errors import Unjudged
 from hotfire.kube.wait import shielded
 from hotfire.plugin.run import Run
 from hotfire.runtimes import contract_of
-from hotfire.scenario.model import Serves
+from hotfire.scenario.serves import Serves
 from hotfire.words import Reason
 
 UNREAD_S = 15.0  # seconds without a reading after which nobody knows what users saw meanwhile

@@ -11,8 +11,9 @@ from hotfire.kube.client import Cluster, Object, Ref
 from hotfire.kube.exec import run_in
 from hotfire.kube.pods import condition, fits, grade, stamp
 from hotfire.kube.wait import Late, wait_for
-from hotfire.rollout.population import Population, population
-from hotfire.scenario.model import InjectedSecret, Scenario, Serves
+from hotfire.rollout.population import Population, serving
+from hotfire.scenario.model import InjectedSecret, Scenario
+from hotfire.scenario.serves import Serves
 from hotfire.words import Blame, Grade, Reason
 
 Pods = Sequence[Object]
@@ -38,8 +39,7 @@ class CandidatePods:
 
     def populations(self) -> dict[Serves, Population]:
         """Read now, workload by workload."""
-        refs = {serves: Ref("apps/v1", serves.kind, self.namespace, serves.name) for serves in self.serves}
-        return {serves: population(self.cluster, ref) for serves, ref in refs.items()}
+        return {serves: serving(self.cluster, serves, self.namespace) for serves in self.serves}
 
     def now(self) -> list[Object]:
         return [pod for found in self.populations().values() for pod in found.pods]

@@ -8,6 +8,7 @@ from hotfire.rollout.job import pod_on_paper
 from hotfire.rollout.load_job import on_paper
 from hotfire.rollout.metrics import Meter
 from hotfire.rollout.owner import owner_of
+from hotfire.rollout.population import ref_of
 from hotfire.rollout.rights import missing, rights
 from hotfire.rollout.rollout import home_of
 from hotfire.rollout.sync import syncing, unsuspendable
@@ -32,7 +33,7 @@ class Preflight:
         return Findings([f"{right} in {self.namespace} ({right.why})" for right in denied], blame=Blame.PLATFORM)
 
     def _workloads(self) -> list[Object | None]:
-        refs = [Ref("apps/v1", serves.kind, self.namespace, serves.name) for serves in self.located.scenario.candidate.serves]
+        refs = [ref_of(serves, self.namespace) for serves in self.located.scenario.candidate.serves]
         live = [self.cluster.find(ref) for ref in refs]
         saw("workload", len(refs), {str(ref): "there" if obj else "absent" for ref, obj in zip(refs, live, strict=True)})
         return live
@@ -68,7 +69,9 @@ class Preflight:
         own = [pod_on_paper(home_of(self.located))] if scenario.stand.image else []
         own += on_paper(scenario.load, self.namespace) if scenario.load is not None else []
         room = gather(self.cluster, self.located, self.namespace, own)
-        saw("room", 1, f"counted: pods of {'all namespaces' if room.whole else 'this one, for others may not be listed'}")
+        seen = f"counted: pods of {'all namespaces' if room.whole else 'this one, for others may not be listed'}"
+        several = f"; not played through, for they have several pod templates: {', '.join(room.unplayed)}"
+        saw("room", 1, seen + several * bool(room.unplayed))
         return room
 
     def lacking_for_the_way_there(self) -> Findings:

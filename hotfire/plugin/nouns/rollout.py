@@ -6,6 +6,7 @@ from hotfire.check import Findings, saw
 from hotfire.kube.client import Object
 from hotfire.plugin.run import Run
 from hotfire.rollout.probes import probe_pod, pulled
+from hotfire.scenario.images import templates
 from hotfire.words import Blame
 
 NAMES = re.compile(r"\S*(?:/|sha256:)\S*")  # images, URLs and paths: what is in a name or a digest is no answer
@@ -55,13 +56,10 @@ class RolloutNoun:
 
     def _images(self) -> set[str]:
         """Of the serving containers, as the live pods run them: each is pulled from somewhere."""
-        images: set[str] = set()
         served = {(serves.kind, serves.name) for serves in self.run.scenario.candidate.serves}
-        for item in self.run.located.objects:
-            obj: Object = dict(item)
-            if (obj["kind"], obj["metadata"]["name"]) in served:
-                images |= {one["image"] for one in obj["spec"]["template"]["spec"]["containers"]}
-        return images
+        objects: list[Object] = [dict(item) for item in self.run.located.objects]
+        mine = [obj for obj in objects if (obj["kind"], obj["metadata"]["name"]) in served]
+        return {one["image"] for obj in mine for template in templates(obj) for one in template["spec"]["containers"]}
 
 
 def refused(why: str, image: str) -> bool:

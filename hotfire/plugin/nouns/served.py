@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from hotfire.gates.statistics import percentile
-from hotfire.kube.client import ApiError, Ref
+from hotfire.kube.client import ApiError
 from hotfire.load.samples import Samples
 from hotfire.plugin.run import Run
 from hotfire.rollout.metrics import page
-from hotfire.rollout.population import population
+from hotfire.rollout.population import serving
 from hotfire.runtimes import contract_of
 from hotfire.runtimes.counters import Series, total
-from hotfire.scenario.model import Serves
+from hotfire.scenario.serves import Serves
 
 MOST_PODS = 64  # a header with more values names requests, not pods
 
@@ -53,7 +53,7 @@ class ServedBy:
         run, contract = self.run, contract_of(self.serves.runtime)
         out: dict[str, float] = {}
         with suppress(ApiError):
-            for pod in population(run.cluster, Ref("apps/v1", self.serves.kind, run.namespace, self.serves.name)).pods:
+            for pod in serving(run.cluster, self.serves, run.namespace).pods:
                 name, text = str(pod["metadata"]["name"]), ""
                 if self._counter():
                     with suppress(ApiError):

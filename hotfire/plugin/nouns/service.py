@@ -6,7 +6,8 @@ from typing import Any
 from hotfire.check import Findings, saw
 from hotfire.runtimes.client import RuntimeClient
 from hotfire.scenario.datafiles import read_golden
-from hotfire.scenario.model import Behaviour, Serves
+from hotfire.scenario.model import Behaviour
+from hotfire.scenario.serves import Serves
 
 QUESTION = "Say hello."
 SHOWN = 120  # characters of a text in a finding; the record has all of it

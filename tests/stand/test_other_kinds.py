@@ -1,0 +1,60 @@
+"""A workload that is neither Deployment nor StatefulSet, on real kubelets: a DaemonSet, known by its pods alone."""
+
+import json
+from copy import deepcopy
+from typing import Any
+
+from tests.place import Place, deployment, service
+
+SERVES = {"workload": "DaemonSet.v1.apps/daemon", "service": "daemon", "runtime": "tiny", "model": "m",
+          "pods": "app=daemon", "ready": 2}  # fmt: skip
+CANDIDATE = {"candidate": {"manifests": "manifests/", "serves": [SERVES]}}
+
+
+def daemons(image: str, *flags: str) -> dict[str, Any]:
+    """One pod on each of the two nodes with devices, both replaced at once."""
+    made = deployment(image, *flags, name="daemon")
+    spec = {key: made["spec"][key] for key in ("selector", "template")}
+    spec["updateStrategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 2}}
+    return {**made, "kind": "DaemonSet", "spec": spec}
+
+
+def served(place: Place) -> dict[str, Any]:
+    """By kubectl: the spec, what its pods run, and who wrote which field."""
+    live = json.loads(place.kubectl("get", "daemonset", "daemon", "--show-managed-fields", "-o", "json"))
+    pods = json.loads(place.kubectl("get", "pods", "-l", "app=daemon", "-o", "json"))["items"]
+    owners = [{**one, "time": ""} for one in live["metadata"]["managedFields"] if "subresource" not in one]
+    return {"spec": live["spec"], "owners": owners, "args": sorted(str(pod["spec"]["containers"][0]["args"]) for pod in pods)}
+
+
+def serving(place: Place, *flags: str) -> dict[str, Any]:
+    place.apply(service("daemon"), daemons(place.image, "--answer", "old old old old", *flags))
+    place.kubectl("rollout", "status", "daemonset/daemon", "--timeout=60s")
+    return served(place)
+
+
+def test_a_sound_daemon_set_is_confirmed(place: Place, tiny: str) -> None:
+    serving(place)
+    ended = place.run(service("daemon"), daemons(tiny, "--answer", "new new new new"), scenario=CANDIDATE)
+    assert (ended.code, ended.verdict["verdict"]) == (0, "GO"), ended.output
+    assert "not in it: what the controller of daemonset/daemon makes of its spec" in ended.output
+    assert all("new new" in args for args in served(place)["args"]) and len(served(place)["args"]) == 2
+
+
+def test_a_slow_daemon_set_is_rolled_back_by_its_watchdog(place: Place, armed: Any, tiny: str) -> None:
+    before = serving(place)
+    command = armed(service("daemon"), daemons(tiny, "--answer", "new new new new", "--ttft", "1200ms"), scenario=CANDIDATE)
+    ended = place.go(command)
+    assert (ended.code, ended.check("load.slo[e2e-p80]")["blame"]) == (20, "candidate"), ended.output
+    assert served(place) == before
+    assert "watchdog/hotfire-watchdog-" in (ended.folder / "record.jsonl").read_text()
+
+
+def test_old_pods_are_never_taken_for_the_candidates(place: Place, tiny: str) -> None:
+    """The old ones are Ready and answer, the new one of each node never starts: an image that nobody has."""
+    before = serving(place)
+    missing = deepcopy(daemons(tiny))
+    missing["spec"]["template"]["spec"]["containers"][0]["image"] = tiny.rpartition("@")[0] + "@sha256:" + "ab" * 32
+    ended = place.run(service("daemon"), missing, scenario={**CANDIDATE, "startup": {"ready_within": "8s"}})
+    assert (ended.code, ended.verdict["verdict"]) == (20, "NO_GO"), ended.output
+    assert ended.check("load.slo[e2e-p80]")["reason"] == "blocked" and served(place) == before
