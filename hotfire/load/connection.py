@@ -9,6 +9,7 @@ import _socket
 import ssl
 import struct
 import time
+from collections import deque
 from errno import (
     EADDRNOTAVAIL,
     EAGAIN,
@@ -32,6 +33,7 @@ READ_SIZE = 65536
 TIMESPEC = struct.Struct("qq").unpack
 _CONNECT_ERRORS = {ECONNREFUSED: "connect_refused", ETIMEDOUT: "connect_timeout"}
 _CONNECT_ERRORS |= dict.fromkeys((EHOSTUNREACH, ENETUNREACH), "connect_unreachable")
+Address = tuple[int, Any]  # its family, and as a socket takes it
 
 
 class Lost(Exception):
@@ -43,20 +45,25 @@ class Lost(Exception):
 
 
 class Dialer:
-    """Opens connections to the places of one target, each looked up once, and keeps the difference of the two clocks."""
+    """Opens connections to the places of one target, each looked up once, and keeps the difference of the two clocks.
+
+    A place of several addresses is dialled as users' clients do it: each new connection begins at the next of those of the
+    first one's family, and where none comes about the others follow, in the order of getaddrinfo.
+    """
 
     def __init__(self, target: Target) -> None:
         self.target, self.newest = target, 0
         self.failure = ""
-        self._addresses: list[tuple[int, Any]] = []  # (family, address) of each place, no address where none was found
+        self._addresses: list[tuple[deque[Address], list[Address]]] = []  # of each place: the first one's family, the other
         self.offset = 0
         for _, host, port in target.places:
+            found: list[Address] = []
             try:
-                found = _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM)
-                self._addresses.append((found[0][0], found[0][4]))
+                found = _look_up(host, port)
             except OSError as error:
-                self._addresses.append((_socket.AF_INET, None))
                 self.failure = f"{host}: {error.strerror}"
+            first = deque(one for one in found if one[0] == found[0][0])
+            self._addresses.append((first, [one for one in found if one not in first]))
         self._context = self._tls() if target.tls else None
         self.kernel_stamps = self._stamps()
         self.anchor()
@@ -69,12 +76,29 @@ class Dialer:
         if after - before < 2_000 or not self.offset:
             self.offset = real - (before + after) // 2
 
-    def dial(self, now: int, to: int = 0) -> "Connection":
-        """To one of the places. Raises Lost dns or connect_*; OSError when this machine itself has no socket left, which is not
-        the target's."""
-        family, address = self._addresses[to]
-        if address is None:
+    def dial(self, now: int, to: int = 0, rest: list[Address] | None = None) -> "Connection":
+        """To the first address of one of the places, or of the `rest` of it, that does not fail at once.
+
+        Raises, for the last one: Lost dns or connect_*; OSError when this machine itself has no socket left, which is not the
+        target's.
+        """
+        rest = self._in_turn(to) if rest is None else rest
+        while True:
+            try:
+                return Connection(self, self._connecting(*rest.pop(0)), now, self._context, self.target.host, to, rest)
+            except (Lost, OSError):
+                if not rest:
+                    raise
+
+    def _in_turn(self, to: int) -> list[Address]:
+        first, other = self._addresses[to]
+        if not first:
             raise Lost("dns", self.failure)
+        order = [*first, *other]
+        first.rotate(-1)
+        return order
+
+    def _connecting(self, family: int, address: Any) -> _socket.socket:
         sock = _socket.socket(family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
         sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
         if self.kernel_stamps:
@@ -88,7 +112,7 @@ class Dialer:
             if code in (EADDRNOTAVAIL, ENOBUFS):
                 raise OSError(code, f"{strerror(code)}: lower the rate or reuse connections (max_age)")
             raise Lost(_CONNECT_ERRORS.get(code, "connect_failed"), strerror(code))
-        return Connection(self, sock, now, self._context, self.target.host, to)
+        return sock
 
     def _tls(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=self.target.ca or None)
@@ -97,7 +121,7 @@ class Dialer:
         return context
 
     def _stamps(self) -> bool:
-        sock = _socket.socket(self._addresses[0][0], _socket.SOCK_STREAM)
+        sock = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
         try:
             sock.setsockopt(_socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         except OSError:
@@ -107,23 +131,42 @@ class Dialer:
         return True
 
 
+def _look_up(host: str, port: int) -> list[Address]:
+    """In the order of getaddrinfo, less those that this machine has no way to, as to ::1 where IPv6 is off: what fails there
+    is not the target. All of them when there is no other. Raises OSError."""
+    found = dict.fromkeys((one[0], one[4]) for one in _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM))
+    return [one for one in found if _has_way(*one)] or list(found)
+
+
+def _has_way(family: int, address: Any) -> bool:
+    try:
+        sock = _socket.socket(family, _socket.SOCK_DGRAM)  # to connect it asks for the way, and sends nothing
+    except OSError:
+        return False
+    code = sock.connect_ex(address)
+    sock.close()
+    return code not in (EADDRNOTAVAIL, ENETUNREACH)
+
+
 class Connection:
-    """born, used: microseconds since the start of the load; to: which of the target's places; flight: what it carries, None
-    when idle.
+    """born, used: microseconds since the start of the load; to: which of the target's places; rest: the addresses of it to
+    go on with, should this one refuse; flight: what it carries, None when idle.
 
     stamped: plain TCP with kernel stamps, so that `receive` (recvmsg) can be called straight away.
     """
 
     __slots__ = (
         "_dialer", "_in", "_out", "_queued", "_sock", "_tls", "_unsent", "born", "fd", "flight", "open", "receive",
-        "registered", "stamped", "to", "used", "wants",
+        "registered", "rest", "stamped", "to", "used", "wants",
     )  # fmt: skip
 
-    def __init__(self, dialer: Dialer, sock: Any, now: int, context: ssl.SSLContext | None, host: str, to: int) -> None:
+    def __init__(
+        self, dialer: Dialer, sock: Any, now: int, context: ssl.SSLContext | None, host: str, to: int, rest: list[Address]
+    ) -> None:
         self._dialer, self._sock, self._queued, self._unsent = dialer, sock, b"", b""
         self.receive, self.fd = sock.recvmsg, sock.fileno()
         self.born = self.used = now
-        self.to = to
+        self.to, self.rest = to, rest
         self.flight: Any = None
         self.open, self.registered, self.wants = False, EPOLLOUT, EPOLLOUT
         self.stamped = context is None and dialer.kernel_stamps
@@ -133,6 +176,8 @@ class Connection:
     def opened(self) -> bool:
         """Called when it can be written or, in a TLS handshake, read: whether it is ready to carry a request."""
         code = self._sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
+        if code in (0, ETIMEDOUT):
+            self.rest = []  # somebody is there, or has been waited for
         if code:
             raise Lost(_CONNECT_ERRORS.get(code, "connect_failed"), strerror(code))
         if self._tls is not None and not self._shaken():

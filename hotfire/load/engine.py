@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from hotfire.load.connection import READ_SIZE, TIMESPEC, Connection, Dialer, Lost
+from hotfire.load.connection import READ_SIZE, TIMESPEC, Address, Connection, Dialer, Lost
 from hotfire.load.dialects import DIALECTS
 from hotfire.load.plan import Item, Plan
 from hotfire.load.polling import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, epoll
@@ -198,10 +198,13 @@ class Engine:
         self.counts.sent += 1
         self.flights[flight.item.index] = flight
         to = flight.item.index % len(self.places)
-        connection = self._idle_one(flight.took, to)
+        self._carry(flight, to, self._idle_one(flight.took, to))
+
+    def _carry(self, flight: Flight, to: int, connection: Connection | None, rest: list[Address] | None = None) -> None:
+        """On this connection, else on a new one, to the `rest` of the addresses of its place where some have refused."""
         try:
             if connection is None:
-                connection = self.dialer.dial(flight.took, to)
+                connection = self.dialer.dial(flight.took, to, rest)
                 self.table[connection.fd] = connection
                 self.epoll.register(connection.fd, EPOLLOUT)
             else:
@@ -255,7 +258,12 @@ class Engine:
                 flight.sent = self._now()
             self._push(connection)
         except Lost as lost:
-            self._lost(flight, lost)
+            if connection.open or not connection.rest:
+                self._lost(flight, lost)
+                return
+            flight.connection = None
+            self._drop(connection)
+            self._carry(flight, connection.to, None, connection.rest)  # it is the same request, due when it was
 
     def _lost(self, flight: Flight, lost: Lost) -> None:
         """It broke while it was written to: what the target had said by then, a refusal as a rule, is there to be read."""
