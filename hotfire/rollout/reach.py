@@ -52,7 +52,7 @@ def ingress_url(cluster: Cluster, located: Located, namespace: str, serves: Serv
     if not host:
         live = cluster.find(Ref("networking.k8s.io/v1", "Ingress", namespace, name)) or {}
         at = ((live.get("status") or {}).get("loadBalancer") or {}).get("ingress") or [{}]
-        host = str(at[0].get("ip") or at[0].get("hostname") or "")
+        host = _host(str(at[0].get("ip") or at[0].get("hostname") or ""))
         if not host:
             raise HarnessError(f"Ingress {name} has no address yet, and its rule names no host")
     return f"{_scheme(located)}://{host}{path}"
@@ -140,7 +140,7 @@ def node_url(cluster: Cluster, service: Object, scheme: str = "http") -> str:
     addresses = [address["address"] for node in ready for address in node["status"]["addresses"] if _inside(address)]
     if not addresses:
         raise HarnessError("no node is Ready: there is no address to send requests to")
-    return f"{scheme}://{addresses[0]}:{service['spec']['ports'][0]['nodePort']}"
+    return f"{scheme}://{_host(addresses[0])}:{service['spec']['ports'][0]['nodePort']}"
 
 
 def _inside(address: dict[str, str]) -> bool:

@@ -72,13 +72,16 @@ def test_tls_is_as_the_ingress_has_it(cluster: Cluster, namespace: str, tmp_path
     assert url(cluster, located(tmp_path, namespace, "{via: ingress, tls: true}"), namespace) == "https://llm.example"
 
 
-def test_without_a_host_it_is_the_address_of_the_load_balancer(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("address", "host"), [("192.0.2.7", "192.0.2.7"), ("2001:db8::7", "[2001:db8::7]")])
+def test_without_a_host_it_is_the_address_of_the_load_balancer(
+    cluster: Cluster, namespace: str, tmp_path: Path, address: str, host: str
+) -> None:
     made, found = ingress(cluster, namespace, "llm", ("", "/")), located(tmp_path, namespace, "{via: ingress}")
     with pytest.raises(HarnessError, match="Ingress llm has no address yet"):
         url(cluster, found, namespace)
-    status = {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}}
+    status = {"loadBalancer": {"ingress": [{"ip": address}]}}
     cluster.replace({**made, "status": status}, subresource="status")
-    assert url(cluster, found, namespace) == "http://192.0.2.7"
+    assert url(cluster, found, namespace) == f"http://{host}"
 
 
 def test_in_a_pod_requests_go_by_the_name_of_the_service(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
