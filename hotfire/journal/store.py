@@ -14,12 +14,14 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from hotfire.errors import HarnessError
 from hotfire.journal.entries import Strict
 from hotfire.journal.journal import MANAGED, SELECT, Journal
 from hotfire.kube.client import Cluster, NotFound, Object, Ref
+from hotfire.kube.deletion import delete_while
 
 CHUNK = 700_000  # bytes of ASCII in one ConfigMap or Secret; the limit of the API is 1 MiB
 
@@ -108,18 +110,20 @@ def owed(journal: Journal) -> Stored:
 def drop(journal: Journal) -> None:
     """Remove the snapshot of a run that has ended; the tombstone stays."""
     for obj in beside(journal.cluster, journal):
-        journal.cluster.delete(Ref.of(obj), uid=obj["metadata"]["uid"])
+        delete_while(journal.cluster, obj, partial(lies_beside, journal))
 
 
 def beside(cluster: Cluster, journal: Journal) -> list[Object]:
     """What lies beside the journal and is owned by it."""
-    uid = journal.live["metadata"]["uid"]
-    return [
-        obj
-        for kind in ("ConfigMap", "Secret")
-        for obj in cluster.list("v1", kind, journal.ref.namespace, labels=SELECT)
-        if any(owner["uid"] == uid for owner in obj["metadata"].get("ownerReferences") or ())
-    ]
+    kinds, home = ("ConfigMap", "Secret"), journal.ref.namespace
+    return [obj for kind in kinds for obj in cluster.list("v1", kind, home, labels=SELECT) if lies_beside(journal, obj)]
+
+
+def lies_beside(journal: Journal, obj: Object) -> bool:
+    """Whether it is hotfire's and owned by this journal."""
+    meta, uid = obj["metadata"], journal.live["metadata"]["uid"]
+    owned = any(owner["uid"] == uid for owner in meta.get("ownerReferences") or ())
+    return owned and MANAGED.items() <= (meta.get("labels") or {}).items()
 
 
 def _parts(text: str) -> list[str]:
@@ -138,5 +142,5 @@ def _lay(journal: Journal, suffix: str, obj: Object) -> None:
     ref = _beside(journal, obj["kind"], suffix)
     meta = {"name": ref.name, "namespace": ref.namespace, "labels": dict(MANAGED), "ownerReferences": [journal.owner()]}
     if (old := journal.cluster.find(ref)) is not None:  # of a try that died before the journal named it
-        journal.cluster.delete(ref, uid=old["metadata"]["uid"])
+        delete_while(journal.cluster, old)
     journal.cluster.create({"apiVersion": "v1", **obj, "metadata": meta})

@@ -13,6 +13,7 @@ from hotfire.journal.entries import DeleteAdded, PutBack
 from hotfire.journal.journal import Journal
 from hotfire.journal.store import owed
 from hotfire.kube.client import Conflict, NotFound, Object, Ref
+from hotfire.kube.deletion import delete_while
 from hotfire.kube.pods import terminating
 from hotfire.rollout.closure import CLAIM
 from hotfire.rollout.restore import anchor_ref
@@ -25,9 +26,8 @@ def fence(journal: Journal, guard: Callable[[], None]) -> list[str]:
     """Mark each object that is there with the journal's n, then delete the anchor; safe to repeat. The marked ones."""
     marked = [str(ref) for ref in _exposed(journal) if _mark(journal, ref, guard)]
     anchor = journal.cluster.find(anchor_ref(journal))
-    if anchor is not None and not terminating(anchor):
-        guard()
-        journal.cluster.delete(Ref.of(anchor), uid=anchor["metadata"]["uid"])
+    if anchor is not None:
+        delete_while(journal.cluster, anchor, guard=guard)
     return marked
 
 

@@ -54,5 +54,15 @@ def later(cluster: Cluster, stored: Iterable[Object]) -> Iterator[Object]:
         yield from (one for one in revisions(cluster, namespace, release) if _revision(one) > revision)
 
 
+def same_revision(one: Object, live: Object) -> bool:
+    """Whether it is that release's revision yet: Helm itself moves a revision's status on."""
+    return _of(one) == _of(live)
+
+
+def _of(secret: Object) -> Sequence[object]:
+    labels = secret["metadata"].get("labels") or {}
+    return [secret.get("type"), *map(labels.get, ("owner", "name", "version"))]
+
+
 def _revision(secret: Object) -> int:
     return int(secret["metadata"]["labels"]["version"])

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 from hotfire.errors import Unjudged
 from hotfire.journal.journal import MANAGED, Journal
-from hotfire.kube.client import ApiError, Cluster, Conflict, NotFound, Object, Ref
+from hotfire.kube.client import ApiError, Cluster, Conflict, Object, Ref
+from hotfire.kube.deletion import delete_while
 from hotfire.kube.wait import Late, pause, wait_for
 from hotfire.rollout.settle import LEAST_S, PATIENCE
 from hotfire.rollout.watchdog import lease_ref
@@ -138,6 +140,11 @@ def not_made(cluster: Cluster, job: Object) -> str | None:
     return next((str(one.get("message")) for one in found if one.get("reason") == "FailedCreate"), None)
 
 
+def watches(job: Object, run: str) -> bool:
+    """Whether it is the watchdog of this run."""
+    return bool((job["metadata"].get("labels") or {}).get(WATCHES) == run)
+
+
 def remove(journal: Journal, guard: Callable[[], None] = lambda: None) -> None:
     """Job, pods and Lease of the watchdog, gone when this returns (or GONE_S later at most); safe to repeat.
 
@@ -148,8 +155,7 @@ def remove(journal: Journal, guard: Callable[[], None] = lambda: None) -> None:
     selects = f"{WATCHES}={journal.body.run}"
     guard()
     if (live := cluster.find(ref)) is not None:
-        with suppress(NotFound):
-            cluster.delete(ref, uid=live["metadata"]["uid"])
+        delete_while(cluster, live, partial(watches, run=journal.body.run), guard)
     for _ in range(round(GONE_S / 0.2)):
         try:
             if not cluster.list("v1", "Pod", home, labels=selects):
@@ -159,7 +165,6 @@ def remove(journal: Journal, guard: Callable[[], None] = lambda: None) -> None:
                 raise
         pause(0.2)
     held = cluster.find(lease_ref(home, journal.ref.name))
-    if held is not None and (held["spec"].get("holderIdentity") or ref.name).startswith(ref.name):
-        meta = held["metadata"]
-        with suppress(NotFound, Conflict):
-            cluster.delete(Ref.of(held), uid=meta["uid"], resource_version=meta["resourceVersion"])
+    if held is not None:
+        with suppress(Conflict):
+            delete_while(cluster, held, lambda one: (one["spec"].get("holderIdentity") or ref.name).startswith(ref.name))

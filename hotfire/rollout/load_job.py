@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from hotfire.errors import Unjudged
-from hotfire.kube.client import ApiError, Cluster, NotFound, Object, Ref
+from hotfire.kube.client import ApiError, Cluster, Object, Ref
+from hotfire.kube.deletion import delete_while
 from hotfire.kube.wait import Late, pause, wait_for
 from hotfire.load.plan import Plan
 from hotfire.load.pod import CONTAINER, Pod
@@ -22,7 +23,7 @@ from hotfire.rollout.closure import written
 from hotfire.rollout.deploy import pod_labels
 from hotfire.rollout.job import not_made, stuck
 from hotfire.rollout.population import others_of
-from hotfire.rollout.probes import PURPOSE, RUN_LABEL
+from hotfire.rollout.probes import PURPOSE, RUN_LABEL, labelled
 from hotfire.rollout.rollout import Rollout, settle_by_s
 from hotfire.scenario.model import Load, Located
 from hotfire.words import Blame, Reason
@@ -174,8 +175,7 @@ def _up(cluster: Cluster, job: Object, count: int = 1) -> list[Object]:
 
 def delete(cluster: Cluster, obj: Object) -> None:
     """Safe to repeat."""
-    with suppress(NotFound):
-        cluster.delete(Ref.of(obj), uid=obj["metadata"]["uid"])
+    delete_while(cluster, obj, partial(labelled, run=obj["metadata"]["labels"][RUN_LABEL]))
 
 
 def remove(cluster: Cluster, job: Object) -> None:

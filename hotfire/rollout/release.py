@@ -2,11 +2,12 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 from hotfire.journal.entries import DeleteAdded
 from hotfire.journal.journal import Journal
 from hotfire.kube.client import Conflict, Object, Ref
-from hotfire.kube.pods import terminating
+from hotfire.kube.deletion import delete_while
 from hotfire.rollout.probes import RUN_LABEL, labelled
 from hotfire.rollout.restore import TRIES, anchor_ref, swept
 
@@ -23,13 +24,9 @@ def release(journal: Journal, guard: Callable[[], None]) -> list[str]:
         if _free(journal, ref, uid, guard):
             writes.append(f"released {ref}")
     for obj in swept(journal):
-        if not terminating(obj):
-            guard()
-            cluster.delete(Ref.of(obj), uid=obj["metadata"]["uid"])
+        if delete_while(cluster, obj, partial(labelled, run=journal.body.run), guard):
             writes.append(f"deleted {Ref.of(obj)}")
-    if anchor is not None and not terminating(anchor):
-        guard()
-        cluster.delete(Ref.of(anchor), uid=uid)
+    if anchor is not None and delete_while(cluster, anchor, guard=guard):
         writes.append("deleted the anchor")
     return writes
 

@@ -8,15 +8,17 @@ finds nothing to do and nobody to conflict with.
 import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from hotfire.errors import HarnessError
 from hotfire.journal.entries import DeleteAdded, DeleteNamespace, ReplacePods, SuspendSync
 from hotfire.journal.journal import Journal
 from hotfire.journal.store import Stored
 from hotfire.kube.client import ApiError, Cluster, Conflict, Forbidden, Invalid, NotFound, Object, Ref, UnknownKind
+from hotfire.kube.deletion import delete_while
 from hotfire.kube.pods import condition, leaving, terminating
 from hotfire.rollout.closure import CONFIG, autoscaled, rank
-from hotfire.rollout.helm import installed, later
+from hotfire.rollout.helm import installed, later, same_revision
 from hotfire.rollout.may_differ import ANNOTATIONS, comparable, owners
 from hotfire.rollout.population import Population, population
 from hotfire.rollout.probes import RUN_LABEL, labelled
@@ -79,7 +81,7 @@ class Restore:
         added = {entry.ref: entry for entry in self.journal.of_type(DeleteAdded)}
         theirs = [ref for ref, entry in added.items() if entry.pipelines]
         for obj in installed(self.cluster, self.journal.body.namespace, theirs, self.journal.body.releases):
-            self._delete(obj)
+            self._delete(obj, partial(same_revision, obj))
         for entry in [entry for ref, entry in added.items() if ref.kind not in CONFIG]:
             self._delete_added(entry)
         for obj in sorted(self.stored.objects, key=lambda obj: rank(obj["kind"])):
@@ -95,11 +97,11 @@ class Restore:
         for entry in [entry for ref, entry in added.items() if ref.kind in CONFIG and ref.kind != "PersistentVolumeClaim"]:
             self._delete_added(entry)
         for obj in later(self.cluster, self.stored.objects):
-            self._delete(obj)
+            self._delete(obj, partial(same_revision, obj))
         self._replace_pods()
         self._unstick()
         for obj in swept(self.journal):
-            self._delete(obj)
+            self._delete(obj, self._ours)
         if (anchor := self.cluster.find(anchor_ref(self.journal))) is not None:
             self._delete(anchor)
         self._delete_namespace()
@@ -197,30 +199,26 @@ class Restore:
     # -- what was added -------------------------------------------------------------------------------------------
 
     def _delete_added(self, entry: DeleteAdded) -> None:
-        live = self.cluster.find(entry.ref)
-        if live is not None and was_added(live, entry, self.journal.body.run):
-            self._delete(live)
+        if (live := self.cluster.find(entry.ref)) is not None:
+            self._delete(live, partial(was_added, entry=entry, run=self.journal.body.run))
 
-    def _delete(self, live: Object) -> None:
-        if terminating(live):
-            return
-        self.guard()
-        try:
-            self.cluster.delete(Ref.of(live), uid=live["metadata"]["uid"])
-        except NotFound:
-            return
-        self.writes.append(f"deleted {Ref.of(live)}")
+    def _ours(self, live: Object) -> bool:
+        return labelled(live, self.journal.body.run)
+
+    def _delete(self, live: Object, still: Callable[[Object], bool] = lambda live: True) -> None:
+        if delete_while(self.cluster, live, still, self.guard):
+            self.writes.append(f"deleted {Ref.of(live)}")
 
     def _delete_namespace(self) -> None:
         """A namespace that this run created: by the UID that the creation gave it, and with the run's label on it."""
         live = namespace_made(self.journal)
-        if live is None or not labelled(live, self.journal.body.run):
+        if live is None or not self._ours(live):
             return
         made = DeleteNamespace(name=live["metadata"]["name"], uid=live["metadata"]["uid"])
         if made not in self.journal.of_type(DeleteNamespace):
             self.guard()
             self.journal.record(made)
-        self._delete(live)
+        self._delete(live, self._ours)
 
     # -- pods -----------------------------------------------------------------------------------------------------
 

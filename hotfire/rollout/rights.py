@@ -142,7 +142,7 @@ def _watching(located: Located) -> Iterator[Right]:
     for kind, (group, resource) in CLOSURE.items():
         if kind in SWEPT and (kind in written or kind in ("ConfigMap", "Secret", "Service")):
             yield Right("delete", resource, group, why="what the run added goes")
-    for verb in ("list", "delete"):
+    for verb in ("get", "list", "delete"):
         yield Right(verb, "jobs", "batch", why="what the run added goes")
     if located.scenario.load is not None and located.scenario.load.workers > 1:
         yield Right("delete", "networkpolicies", "networking.k8s.io", why="what the run added goes")

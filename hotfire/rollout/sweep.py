@@ -7,14 +7,16 @@ a namespace only if its journal says that this run made this very one.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from hotfire.errors import Refused
 from hotfire.journal.journal import SELECT, Journal, away, lying, next_step, parse
 from hotfire.journal.lease import API, Lease, leases_of
-from hotfire.journal.store import beside
-from hotfire.kube.client import ApiError, Cluster, Forbidden, NotFound, Object, Ref, UnknownKind
+from hotfire.journal.store import beside, lies_beside
+from hotfire.kube.client import ApiError, Cluster, Forbidden, Object, Ref, UnknownKind
+from hotfire.kube.deletion import delete_while
 from hotfire.kube.pods import leaving, stamp
-from hotfire.rollout.job import WATCHES
+from hotfire.rollout.job import WATCHES, watches
 from hotfire.rollout.probes import RUN_LABEL, labelled
 from hotfire.rollout.restore import SWEPT, anchor_name, namespace_made
 from hotfire.rollout.watchdog import lease_ref
@@ -96,14 +98,17 @@ class _Sweep:
         for live in self._list(API, "Lease", SELECT):
             ref, spec = Ref.of(live), live["spec"]
             holder = str(spec.get("holderIdentity") or "")
-            old = self._age(spec.get("renewTime") or live["metadata"]["creationTimestamp"]) >= self.older_s
+            old = self._unrenewed(live)
             if ref in needed:
                 continue
             if ref.name.startswith("watchdog-"):
                 if old:
-                    self._delete(live, "of a watchdog")
+                    self._delete(live, "of a watchdog", self._unrenewed)
             elif holder:
                 self.busy |= set() if old and self._freed(ref, holder, float(spec["leaseDurationSeconds"])) else {holder}
+
+    def _unrenewed(self, lease: Object) -> bool:
+        return self._age(lease["spec"].get("renewTime") or lease["metadata"]["creationTimestamp"]) >= self.older_s
 
     def _freed(self, ref: Ref, holder: str, length_s: float) -> bool:
         """Whether it was nobody's: read unchanged for 4T/3, like every takeover."""
@@ -119,26 +124,26 @@ class _Sweep:
         found = [obj for api_version, kind in SWEPT for obj in self._list(api_version, kind, RUN_LABEL)]
         for obj in sorted(found, key=_is_anchor):  # anchors last: what belongs to them is said one by one
             run = obj["metadata"]["labels"][RUN_LABEL]
-            if (_is_anchor(obj) or _anchored(obj, run)) and self._over(run) and self._old(obj):
-                self._delete(obj, f"of run {run}")
+            if _belongs(obj, run) and self._over(run) and self._old(obj):
+                self._delete(obj, f"of run {run}", partial(_belongs, run=run))
 
     def watchdogs(self) -> None:
         """Jobs that could never run, or whose run has ended without them."""
         for live in self._list("batch/v1", "Job", f"{SELECT},{WATCHES}"):
             run = live["metadata"]["labels"][WATCHES]
             if self._over(run) and self._old(live):
-                self._delete(live, f"of run {run}")
+                self._delete(live, f"of run {run}", partial(watches, run=run))
 
     def of_tombstone(self, journal: Journal) -> None:
         """Snapshots that nobody needs any more, and a namespace that this run made."""
         for obj in beside(self.cluster, journal):
             if self._old(obj):
-                self._delete(obj, f"of run {journal.body.run}")
+                self._delete(obj, f"of run {journal.body.run}", partial(lies_beside, journal))
         if journal.state is State.CONFIRMED and journal.body.keep:
             return
         live = namespace_made(journal)
         if live is not None and labelled(live, journal.body.run) and self._old(live):
-            self._delete(live, f"made by run {journal.body.run}")
+            self._delete(live, f"made by run {journal.body.run}", partial(labelled, run=journal.body.run))
 
     def _over(self, run: str) -> bool:
         """Whether the run can need nothing any more."""
@@ -162,20 +167,19 @@ class _Sweep:
     def _age(self, at: str) -> float:
         return (self.now - stamp(at)).total_seconds()
 
-    def _delete(self, live: Object, whose: str) -> None:
+    def _delete(self, live: Object, whose: str, still: Callable[[Object], bool]) -> None:
         ref = Ref.of(live)
         name = f"{ref} in {ref.namespace}" if ref.namespace else str(ref)
         if held := leaving(live):
             self.failed.append(f"{name} {whose} is {held}")
             return
         try:
-            self.cluster.delete(ref, uid=live["metadata"]["uid"])
-        except NotFound:
-            return
+            deleted = delete_while(self.cluster, live, still)
         except ApiError as error:
             self.failed.append(f"{name} {whose} is still there: {error.message}")
             return
-        self._say(f"deleted {name} {whose}")
+        if deleted:
+            self._say(f"deleted {name} {whose}")
 
     def _say(self, line: str) -> None:
         self.swept.append(line)
@@ -188,6 +192,11 @@ def _listed(cluster: Cluster, api_version: str, kind: str, namespace: str, label
         return cluster.list(api_version, kind, namespace, labels)
     except UnknownKind:
         return []
+
+
+def _belongs(obj: Object, run: str) -> bool:
+    """Whether it is the run's anchor, or the run's and that anchor's."""
+    return labelled(obj, run) and (_is_anchor(obj) or _anchored(obj, run))
 
 
 def _is_anchor(obj: Object) -> bool:

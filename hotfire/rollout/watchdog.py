@@ -19,7 +19,8 @@ from hotfire.errors import BadInput, HotfireError, Interrupted, LeaseLost, Refus
 from hotfire.journal.journal import GOES_ON, Journal, parse
 from hotfire.journal.lease import API, Lease, NotRenewed, Sight, leases_of
 from hotfire.journal.store import fetch, owed
-from hotfire.kube.client import ApiError, Cluster, NotFound, Ref
+from hotfire.kube.client import ApiError, Cluster, NotFound, Object, Ref
+from hotfire.kube.deletion import delete_while
 from hotfire.kube.wait import interrupt, pause
 from hotfire.rollout.patience import Passing, Patience
 from hotfire.rollout.restore import Restore
@@ -187,9 +188,9 @@ def guard_run(cluster: Cluster, home: str, name: str, run: str, identity: str, t
     try:
         tell(f"watching run {run} in {journal.body.namespace} as {identity}")
         Watchdog(journal, own, f"watchdog/{identity}", tell).watch()
-        if (held := cluster.find(ref)) is not None and held["spec"].get("holderIdentity") == identity:
-            own.release()
-            cluster.delete(ref, uid=held["metadata"]["uid"])
+        own.release()
+        if (left := cluster.find(ref)) is not None:
+            delete_while(cluster, left, partial(_nobody_elses, identity))
     finally:
         own.release()
 
@@ -200,6 +201,11 @@ def _still(own: Lease) -> None:
         own.guard()
     except NotRenewed:
         return
+
+
+def _nobody_elses(identity: str, lease: Object) -> bool:
+    """The Lease is the journal's: another run's watchdog may hold it by now."""
+    return (lease["spec"].get("holderIdentity") or identity) == identity
 
 
 def _deadline(cluster: Cluster, settle_by: str) -> float:

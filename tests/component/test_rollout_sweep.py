@@ -7,7 +7,7 @@ from hotfire.cli import main
 from hotfire.errors import Damaged, Refused
 from hotfire.journal.entries import DeleteNamespace
 from hotfire.journal.journal import MANAGED, Body, Journal
-from hotfire.journal.lease import Lease, holder_of
+from hotfire.journal.lease import API, Lease, holder_of
 from hotfire.kube.client import Cluster, Object, Ref
 from hotfire.kube.wait import pause
 from hotfire.rollout.job import WATCHES
@@ -70,6 +70,26 @@ def test_each_thing_is_told_and_claims_and_copied_labels_stay(left):
     assert [line.split(" in ")[0] for line in left.told] == ["deleted service/way-in", "deleted configmap/hotfire-anchor-run-a"]
     left.told.clear()
     assert left.sweep() == [] and left.told == [f"{left.namespace}: nothing to do"]
+
+
+def test_what_is_no_longer_the_runs_since_it_was_listed_stays(left, monkeypatch):
+    left.journal()
+    watch = {"spec": {"holderIdentity": "dog", "renewTime": "2026-01-01T00:00:00.000000Z"}}
+    meta = {"name": "watchdog-other", "namespace": left.namespace, "labels": MANAGED}
+    made = left.cluster.create({"apiVersion": API, "kind": "Lease", "metadata": meta, **watch})
+    real, changes = left.cluster.delete, {
+        "way-in": {"metadata": {"labels": {RUN_LABEL: None}}},
+        "watchdog-other": {"spec": {"renewTime": "2099-01-01T00:00:00.000000Z"}},
+    }  # fmt: skip
+
+    def delete(ref: Ref, **more: object) -> None:
+        if ref.name in changes:
+            left.cluster.patch(ref, changes.pop(ref.name))
+        real(ref, **more)
+
+    monkeypatch.setattr(left.cluster, "delete", delete)
+    assert left.sweep() == [] and "way-in" in left.there and left.cluster.find(Ref.of(made)) is not None
+    assert [line.split(" in ")[0] for line in left.told] == ["deleted configmap/hotfire-anchor-run-a"] and changes == {}
 
 
 def test_what_is_younger_stays(left):
