@@ -30,6 +30,7 @@ class Lease:
     def __init__(self, cluster: Cluster, run: str, length_s: float) -> None:
         self.cluster, self.run, self.length_s = cluster, run, length_s
         self.held: list[Object] = []
+        self.lapses = 0  # how often it was renewed too late for writes to have gone on in between
         self._renewed = time.monotonic()
         self._lost = ""
         self._stop = threading.Event()
@@ -98,11 +99,15 @@ class Lease:
         """To be called before every mutation: raises LeaseLost unless this run may still write, NotRenewed if it may again."""
         if self._lost:
             raise LeaseLost(self._lost)
-        limit, silent = 2 * self.length_s / 3, time.monotonic() - self._renewed
+        limit, silent = self._limit_s, time.monotonic() - self._renewed
         if self._stop.is_set():
             raise LeaseLost("the Lease was released")
         if silent > limit:
             raise NotRenewed(f"the Lease was last renewed {silent:.1f} s ago, writes stop after {limit:.1f} s")
+
+    @property
+    def _limit_s(self) -> float:
+        return 2 * self.length_s / 3
 
     def release(self) -> None:
         """Stop renewing and leave an empty holder behind. A Lease that is another's by now is left alone."""
@@ -140,6 +145,7 @@ class Lease:
                 sent = time.monotonic()
                 try:
                     self.held = [self._write(live, holder=self.run) for live in self.held]
+                    self.lapses += sent - self._renewed > self._limit_s  # before guard() lets writes through again
                     self._renewed = sent
                 except LeaseLost as lost:
                     self._lost = str(lost)

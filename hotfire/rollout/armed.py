@@ -9,6 +9,7 @@ from hotfire.journal.journal import Journal
 from hotfire.journal.lease import NotRenewed, Sight
 from hotfire.kube.client import ApiError
 from hotfire.kube.wait import pause
+from hotfire.rollout.fence import fence
 from hotfire.rollout.patience import Passing, Waits, patiently
 from hotfire.rollout.proof import Finding
 from hotfire.rollout.restore import Restore
@@ -45,6 +46,7 @@ class ByWatchdog:
     def restore(self, back: Restore, left: Callable[[], float], waits: Waits) -> None:
         """Watch until the watchdog has written everything. It died, nobody follows: take over."""
         journal = back.journal
+        watched = _restoring(journal) and journal.body.by != self.me
         sight = Sight(journal.cluster, [lease_ref(journal.ref.namespace, journal.ref.name)], journal.body.lease_s)
         passing = Passing()
         while journal.state is State.RESTORING and journal.body.by != self.me:
@@ -66,6 +68,8 @@ class ByWatchdog:
                     raise
         if journal.state is State.RESTORED:
             raise LeaseLost("the watchdog took this run for dead and ended it")
+        if watched:  # it may only sleep
+            patiently(lambda: fence(journal, back.guard), left)
         self.itself.restore(back, left, waits)
 
     def _succeed(self, journal: Journal) -> None:

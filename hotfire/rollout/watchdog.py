@@ -22,7 +22,8 @@ from hotfire.journal.store import fetch, owed
 from hotfire.kube.client import ApiError, Cluster, NotFound, Object, Ref
 from hotfire.kube.deletion import delete_while
 from hotfire.kube.wait import interrupt, pause
-from hotfire.rollout.patience import Passing, Patience
+from hotfire.rollout.fence import fence
+from hotfire.rollout.patience import Passing, Patience, patiently
 from hotfire.rollout.restore import Restore
 from hotfire.rollout.settle import InProcess, finish
 from hotfire.rollout.waiting import as_before, undeployed
@@ -49,6 +50,8 @@ class Watchdog:
         self.settle_by = _deadline(self.cluster, body.settle_by)
         self.held: Lease | None = None  # the run's Leases, while it is WAITING
         self.deploy_by = float("inf")
+        self.n = 0  # of the restoring that this process has begun, with all prepared before it made worthless
+        self.lapses = own.lapses
 
     def watch(self) -> None:
         """Return when the run has ended, or is no longer there. Raises LeaseLost when another watchdog took over."""
@@ -75,6 +78,7 @@ class Watchdog:
 
     def look(self) -> bool:
         """One look, and what follows from it; whether there is nothing left to watch."""
+        self.lapses = self.own.lapses
         self.journal.reread()
         body = self.journal.body
         dead = self.sight.look()
@@ -91,9 +95,8 @@ class Watchdog:
         if self.journal.final:
             return False  # its run proves and cleans up
         if body.state is State.RESTORING:
-            theirs = body.by.startswith("watchdog/")
-            if theirs and (body.by != self.name or body.done != body.n):
-                self._write_back(f"{body.by} was restoring" if body.by != self.name else "")
+            if body.by.startswith("watchdog/") and body.done != body.n:
+                self._write_back(f"{body.by} was restoring" if body.n != self.n else "")
             return False
         if time.monotonic() > self.settle_by:
             return self._end_for(f"not settled by {body.settle_by}")
@@ -135,16 +138,30 @@ class Watchdog:
             self.held = None
 
     def _write_back(self, why: str) -> None:
-        """Restore while the run watches: it proves, and moves the state on."""
+        """Restore while the run watches: it proves, and moves the state on. why: begins it; without, this process goes on."""
         journal = self.journal
+        left = partial(_left, time.monotonic() + max(20.0, BACKS * journal.body.within_s))
         if why:
+            follows = journal.state is State.RESTORING
             journal.move(State.RESTORING, by=self.name, why=why, **undeployed(journal))
             self.tell(f"RESTORING ({journal.body.n}): {why}")
-        back = Restore(journal, owed(journal), self.own.guard)
-        left = partial(_left, time.monotonic() + max(20.0, BACKS * journal.body.within_s))
+            if follows:  # a watchdog that died, or only sleeps: this one's own name may be of its pod's container before
+                patiently(lambda: fence(journal, self._unbroken), left)
+            self.n = journal.body.n
+        back = Restore(journal, owed(journal), self._unbroken)
         InProcess().restore(back, left, Patience(self.tell))
         journal.write(done=journal.body.n)
         self.tell("everything is written back")
+
+    def _unbroken(self) -> None:
+        """A guard for restoring while the run lives. It may have taken the way back from a watchdog that slept, whose own Lease
+        nobody has touched: after a lapse the journal is asked before anything is written."""
+        try:
+            self.own.guard()
+        except NotRenewed as late:
+            raise LeaseLost(str(late)) from None
+        if self.own.lapses != self.lapses:
+            raise LeaseLost("the Lease of the watch was not renewed for a while")
 
     def _end_for(self, why: str) -> bool:
         """Take the dead run's Leases over, restore or clean up, prove it, write the tombstone; whether that is the end."""
