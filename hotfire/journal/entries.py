@@ -99,12 +99,17 @@ class FaultEnded(Strict):
 
 
 class Other(OnObject):
-    """A workload of a kind whose controller hotfire does not know: which pods are its, how many are Ready with the candidate
-    (`ready`), and how many were before the run (`had`)."""
+    """A workload of a kind whose controller hotfire does not know: which pods are its, how many are Ready with the candidate.
+
+    Before the run: had pods, whose prints are known; template: the digest of its pod templates; annotated: their annotations.
+    """
 
     pods: dict[str, str]
     ready: int
     had: int = 0
+    prints: tuple[str, ...] = ()
+    template: str = ""
+    annotated: tuple[str, ...] = ()
 
 
 class Asked(Strict):

@@ -2,17 +2,15 @@
 
 Deployment: UID -> ReplicaSet owned by it whose revision is the Deployment's, once its generation was observed -> pods owned
 by that ReplicaSet. StatefulSet: UID -> pods owned by it that carry status.updateRevision. Another kind: pods with the labels
-that the scenario names, and of them those that are as a pod template of its spec has them.
+that the scenario names, and of them those that are made of a pod template of its spec (likeness.py).
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-
-from kubernetes.utils.quantity import parse_quantity
 
 from hotfire.journal.entries import Other
 from hotfire.kube.client import Cluster, Object, Ref
+from hotfire.rollout.likeness import annotated, made_of, print_of, prints_of, template_digest
 from hotfire.scenario.images import templates
 from hotfire.scenario.model import Scenario
 from hotfire.scenario.serves import Serves
@@ -41,20 +39,24 @@ def ref_of(serves: Serves, namespace: str) -> Ref:
     return Ref(serves.api_version, serves.kind, namespace, serves.name)
 
 
-def serving(cluster: Cluster, serves: Serves, namespace: str) -> Population:
+def serving(cluster: Cluster, serves: Serves, namespace: str, others: Mapping[Ref, Other]) -> Population:
     """The pods of an API. Raises NotFound when its workload is gone."""
-    return population(cluster, ref_of(serves, namespace), _other(serves, namespace))
+    return population(cluster, ref := ref_of(serves, namespace), others.get(ref))
 
 
 def others_of(scenario: Scenario, namespace: str) -> dict[Ref, Other]:
     """Workloads that are neither Deployment nor StatefulSet."""
-    found = (_other(one, namespace) for one in scenario.candidate.serves)
-    return {one.ref: one for one in found if one is not None}
+    found = {ref_of(one, namespace): one for one in scenario.candidate.serves if one.ready is not None}
+    return {ref: Other.of(ref, pods=one.labels, ready=one.ready) for ref, one in found.items()}
 
 
-def _other(serves: Serves, namespace: str) -> Other | None:
-    ref = ref_of(serves, namespace)
-    return Other.of(ref, pods=serves.labels, ready=serves.ready) if serves.ready is not None else None
+def seen_before(other: Other, found: Population | None) -> Other:
+    """With what its pods were before the run."""
+    if found is None:
+        return other
+    keys, template = annotated(found.workload), template_digest(found.workload)
+    prints = prints_of(found.pods, keys)
+    return other.model_copy(update={"had": len(found.pods), "annotated": keys, "template": template, "prints": prints})
 
 
 def controlled_by(obj: Object, uid: str) -> bool:
@@ -84,36 +86,16 @@ def population(cluster: Cluster, ref: Ref, other: Other | None = None) -> Popula
 def _of_other(cluster: Cluster, workload: Object, other: Other) -> Population:
     selector = ",".join(f"{key}={value}" for key, value in sorted(other.pods.items()))
     mine = cluster.list("v1", "Pod", other.namespace, labels=selector)
-    new = [pod for pod in mine if any(made_of(template, pod) for template in templates(workload))]
+    known = {pod["metadata"]["uid"]: print_of(pod, other.annotated) in other.prints for pod in mine}
+    if other.prints and template_digest(workload) == other.template:
+        new = [pod for pod in mine if known[pod["metadata"]["uid"]]]
+    else:
+        made = [pod for pod in mine if any(made_of(template, pod) for template in templates(workload))]
+        new = [pod for pod in made if not known[pod["metadata"]["uid"]]]
     told = "observedGeneration" in (workload.get("status") or {})
     uid = workload["metadata"]["uid"] if _observed(workload) or not told else ""
     found = _sorted(workload, uid, new, mine)
     return replace(found, ready=other.ready)
-
-
-def made_of(template: Object, pod: Object) -> bool:
-    """Whether the pod has all that the template says: labels, annotations, and every field of its spec. What controllers and
-    admission add does not count; a DaemonSet's affinity is its controller's, who puts the node there."""
-    meta, spec = template.get("metadata") or {}, dict(template["spec"])
-    if any(owner["kind"] == "DaemonSet" for owner in pod["metadata"].get("ownerReferences") or ()):
-        spec.pop("affinity", None)
-    labels = {key: meta.get(key) for key in ("labels", "annotations")}
-    return _holds(labels, pod["metadata"]) and _holds(spec, pod["spec"])
-
-
-def _holds(want: object, have: object) -> bool:
-    """Whether what is there says all that is wanted. A mapping may hold more keys, a list of mappings more items."""
-    if want in (None, "", {}, []) or (want is False and have is None):  # a server does not say what is so by default
-        return True
-    if isinstance(want, Mapping):
-        return isinstance(have, Mapping) and all(_holds(value, have.get(key)) for key, value in want.items())
-    if isinstance(want, list) and want and isinstance(want[0], Mapping):
-        return isinstance(have, list) and all(any(_holds(one, item) for item in have) for one in want)
-    if want == have:
-        return True
-    with suppress(ValueError, TypeError):  # 1000m of a CPU is 1 once a server has read it
-        return bool(parse_quantity(want) == parse_quantity(have))  # type: ignore[no-untyped-call]
-    return False
 
 
 def _observed(workload: Object) -> bool:

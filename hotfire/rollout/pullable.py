@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from hotfire.errors import Unjudged
 from hotfire.kube.client import ApiError, Cluster, Object
-from hotfire.rollout.population import Population, made_of
+from hotfire.rollout.likeness import made_of
+from hotfire.rollout.population import Population
 from hotfire.rollout.probes import probe_pod, pulled
 from hotfire.rollout.snapshot import images_of
 from hotfire.scenario.images import templates

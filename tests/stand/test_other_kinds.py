@@ -1,10 +1,11 @@
 """A workload that is neither Deployment nor StatefulSet, on real kubelets: a DaemonSet, known by its pods alone."""
 
 import json
-from copy import deepcopy
 from typing import Any
 
-from tests.place import Place, deployment, service
+import yaml
+
+from tests.place import SCENARIO, Place, deployment, service
 
 SERVES = {"workload": "DaemonSet.v1.apps/daemon", "service": "daemon", "runtime": "tiny", "model": "m",
           "pods": "app=daemon", "ready": 2}  # fmt: skip
@@ -27,8 +28,8 @@ def served(place: Place) -> dict[str, Any]:
     return {"spec": live["spec"], "owners": owners, "args": sorted(str(pod["spec"]["containers"][0]["args"]) for pod in pods)}
 
 
-def serving(place: Place, *flags: str) -> dict[str, Any]:
-    place.apply(service("daemon"), daemons(place.image, "--answer", "old old old old", *flags))
+def serving(place: Place) -> dict[str, Any]:
+    place.apply(service("daemon"), daemons(place.image, "--answer", "old old old old"))
     place.kubectl("rollout", "status", "daemonset/daemon", "--timeout=60s")
     return served(place)
 
@@ -51,10 +52,14 @@ def test_a_slow_daemon_set_is_rolled_back_by_its_watchdog(place: Place, armed: A
 
 
 def test_old_pods_are_never_taken_for_the_candidates(place: Place, tiny: str) -> None:
-    """The old ones are Ready and answer, the new one of each node never starts: an image that nobody has."""
-    before = serving(place)
-    missing = deepcopy(daemons(tiny))
-    missing["spec"]["template"]["spec"]["containers"][0]["image"] = tiny.rpartition("@")[0] + "@sha256:" + "ab" * 32
-    ended = place.run(service("daemon"), missing, scenario={**CANDIDATE, "startup": {"ready_within": "8s"}})
-    assert (ended.code, ended.verdict["verdict"]) == (20, "NO_GO"), ended.output
-    assert ended.check("load.slo[e2e-p80]")["reason"] == "blocked" and served(place) == before
+    """They are Ready, answer and have all that the new template says, which has a variable less; nobody replaces them."""
+    more = daemons(place.image, "--answer", "old old old old")
+    more["spec"]["template"]["spec"]["containers"][0]["env"].append({"name": "MORE", "value": "1"})
+    place.apply(service("daemon"), more)
+    place.kubectl("rollout", "status", "daemonset/daemon", "--timeout=60s")
+    before, left_alone = served(place), daemons(tiny, "--answer", "old old old old")
+    left_alone["spec"]["updateStrategy"] = {"type": "OnDelete"}
+    scheduling = {**yaml.safe_load(SCENARIO)["scheduling"], "within": "5s"}
+    ended = place.run(service("daemon"), left_alone, scenario={**CANDIDATE, "scheduling": scheduling})
+    assert (ended.code, ended.verdict["verdict"]) == (21, "INCONCLUSIVE"), ended.output
+    assert "0 of 2 pods scheduled" in str(ended.check("scheduling.within")) and served(place) == before

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hotfire.rollout.population import made_of
+from hotfire.rollout.likeness import made_of, print_of
 from hotfire.rollout.rights import foreign_rights
 from hotfire.scenario.images import containers, templates
 from hotfire.scenario.loader import load
@@ -126,6 +126,41 @@ def test_a_pod_of_an_older_template_is_not(change: str) -> None:
     pod = deepcopy(POD)
     OLDER[change](pod)
     assert not made_of(LEADER, pod)
+
+
+PRINTED = {**POD, "metadata": {**POD["metadata"], "name": "tiny-0", "annotations": {"sum": "1", "cni": "10.0.0.1"}}}
+
+
+def printed(change: Callable[[dict[str, Any]], object]) -> str:
+    pod = deepcopy(PRINTED)
+    change(pod)
+    return print_of(pod, ("sum",))
+
+
+LESS: dict[str, Callable[[dict[str, Any]], object]] = {  # what a template may lose, so that older pods still have all it says
+    "a variable": lambda pod: pod["spec"]["containers"][1].update(env=[]),
+    "a container": lambda pod: pod["spec"]["containers"].pop(0),
+    "a limit": lambda pod: pod["spec"]["containers"][1].pop("resources"),
+    "a label": lambda pod: pod["metadata"]["labels"].pop("role"),
+    "an annotation": lambda pod: pod["metadata"]["annotations"].pop("sum"),
+}
+SAME: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a node": lambda pod: pod["spec"].update(nodeName="b"),
+    "a node's taints": lambda pod: pod["spec"].update(tolerations=[]),
+    "a revision": lambda pod: pod["metadata"]["labels"].update(hash="2"),
+    "a network": lambda pod: pod["metadata"]["annotations"].update(cni="10.0.0.2"),
+    "a name": lambda pod: (pod["metadata"].update(name="tiny-1"), pod["spec"].update(hostname="tiny-1")),
+}
+
+
+@pytest.mark.parametrize("change", LESS)
+def test_a_pod_of_before_is_known_by_what_its_template_lost(change: str) -> None:
+    assert printed(LESS[change]) != printed(lambda pod: None)
+
+
+@pytest.mark.parametrize("change", SAME)
+def test_pods_of_one_template_are_alike(change: str) -> None:
+    assert printed(SAME[change]) == printed(lambda pod: None)
 
 
 def test_a_daemon_set_sets_the_affinity_of_its_pods_itself() -> None:

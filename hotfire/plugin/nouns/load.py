@@ -310,4 +310,5 @@ class LoadNoun:
 
     def _platform(self) -> list[str]:
         """What the platform did to the candidate's pods since the load began."""
-        return CandidatePods(self.run.cluster, self.run.namespace, self.scenario).disturbed(self._began)
+        run = self.run
+        return CandidatePods(run.cluster, run.namespace, self.scenario, others=run.others).disturbed(self._began)

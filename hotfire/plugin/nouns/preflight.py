@@ -1,5 +1,7 @@
 """preflight: what can be known before anything is touched."""
 
+from functools import partial
+
 from hotfire.check import Findings, saw
 from hotfire.errors import Unjudged
 from hotfire.kube.client import Cluster, Object, Ref
@@ -8,7 +10,7 @@ from hotfire.rollout.job import pod_on_paper
 from hotfire.rollout.load_job import on_paper
 from hotfire.rollout.metrics import Meter
 from hotfire.rollout.owner import owner_of
-from hotfire.rollout.population import ref_of
+from hotfire.rollout.population import others_of, ref_of
 from hotfire.rollout.rights import missing, rights
 from hotfire.rollout.rollout import home_of
 from hotfire.rollout.sync import syncing, unsuspendable
@@ -92,7 +94,7 @@ class Preflight:
         load, there = scenario.load, dict(zip(scenario.candidate.serves, self._workloads(), strict=True))
         if load is None or there[serves] is None:
             return Findings()  # nobody is served by what is not there
-        meter = Meter(self.cluster, self.namespace, serves)
+        meter = Meter(self.cluster, self.namespace, serves, partial(others_of, scenario, self.namespace))
         rates = meter.rates(COUNTED_S)
         saw("counting-pod", len(rates), rates)
         if silent := [name for name, rate in rates.items() if rate is None]:
