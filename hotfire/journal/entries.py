@@ -99,17 +99,17 @@ class FaultEnded(Strict):
 
 
 class Other(OnObject):
-    """A workload of a kind whose controller hotfire does not know: which pods are its, how many are Ready with the candidate.
-
-    Before the run: had pods, whose prints are known; template: the digest of its pod templates; annotated: their annotations.
-    """
+    """A workload that is neither Deployment nor StatefulSet: which pods are its, how many are Ready with the candidate, and how
+    many were before the run (`had`)."""
 
     pods: dict[str, str]
     ready: int
     had: int = 0
-    prints: tuple[str, ...] = ()
-    template: str = ""
-    annotated: tuple[str, ...] = ()
+
+    @property
+    def before(self) -> Self:
+        """With as many as were before the run."""
+        return self.model_copy(update={"ready": self.had})
 
 
 class Asked(Strict):

@@ -79,16 +79,18 @@ class Dialer:
     def dial(self, now: int, to: int = 0, rest: list[Address] | None = None) -> "Connection":
         """To the first address of one of the places, or of the `rest` of it, that does not fail at once.
 
-        Raises, for the last one: Lost dns or connect_*; OSError when this machine itself has no socket left, which is not the
-        target's.
+        Raises Lost dns, or connect_* of the last one; OSError when this machine itself has no socket left for one of them,
+        which is not the target's.
         """
         rest = self._in_turn(to) if rest is None else rest
+        said: Lost | OSError | None = None
         while True:
             try:
                 return Connection(self, self._connecting(*rest.pop(0)), now, self._context, self.target.host, to, rest)
-            except (Lost, OSError):
-                if not rest:
-                    raise
+            except (Lost, OSError) as error:  # this machine's own trouble is not hidden by another address's refusal
+                said = said if isinstance(said, OSError) else error
+            if not rest:
+                raise said
 
     def _in_turn(self, to: int) -> list[Address]:
         first, other = self._addresses[to]

@@ -18,6 +18,7 @@ from hotfire.rollout.closure import CLAIM, WORKLOADS, autoscaled, referred
 from hotfire.rollout.may_differ import ANNOTATIONS, comparable, differences
 from hotfire.rollout.owner import BOOKKEEPING
 from hotfire.rollout.probes import RUN_LABEL, labelled
+from hotfire.scenario.images import below, templates
 from hotfire.words import Blame
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -94,7 +95,7 @@ def pod_labels(obj: Object, others: Mapping[Ref, Other]) -> dict[str, str]:
     """Those that select a workload's pods; none for an object that is no workload, or selects otherwise."""
     if (other := others.get(Ref.of(obj))) is not None:
         return other.pods
-    return dict(obj["spec"]["selector"].get("matchLabels") or {}) if obj["kind"] in WORKLOADS else {}
+    return dict(below(obj, "spec", "selector", "matchLabels") or {}) if templates(obj) else {}
 
 
 class Deploy:

@@ -15,7 +15,7 @@ from kubernetes.utils.quantity import parse_quantity
 from hotfire.kube.client import Cluster, Forbidden, Object, Ref
 from hotfire.kube.fit import allocatable, fits, requests
 from hotfire.kube.pods import condition, leaving, terminating
-from hotfire.rollout.closure import CLAIM, WORKLOADS, closure, referred, written
+from hotfire.rollout.closure import CLAIM, SCALER, WORKLOADS, closure, pointing_at, referred, written
 from hotfire.rollout.population import others_of
 from hotfire.rollout.snapshot import images_of, running
 from hotfire.scenario.images import templates
@@ -240,6 +240,8 @@ def _unknown(change: Change) -> list[str]:
         return [f"{change.name} is being deleted"]
     if before["spec"].get("paused"):
         return [f"{change.name} is paused"]
+    if (before["spec"].get("updateStrategy") or {}).get("type") == "OnDelete":
+        return [f"{change.name} is updated OnDelete: nobody would replace the candidate's pods"]
     staying = [pod for pod in change.pods if not terminating(pod)]
     ready = [pod for pod in staying if condition(pod, "Ready").get("status") == "True"]
     if len(ready) < want:
@@ -247,6 +249,28 @@ def _unknown(change: Change) -> list[str]:
     if want and not images_of(ready):
         return [f"{change.name}: the kubelets report no image digest of its pods"]
     return []
+
+
+def restless(cluster: Cluster, located: Located, namespace: str) -> Iterator[str]:
+    """What keeps a workload that is neither Deployment nor StatefulSet from being known again: it must be at rest now."""
+    for ref, other in others_of(located.scenario, namespace).items():
+        found = running(cluster, ref, other)
+        if found is None:
+            selector = ",".join(f"{key}={value}" for key, value in sorted(other.pods.items()))
+            there = [pod["metadata"]["name"] for pod in cluster.list("v1", "Pod", namespace, labels=selector)]
+            if there:
+                yield f"{ref} is not there, and {', '.join(sorted(there))} with its labels are: no run could tell them apart"
+            continue
+        strangers = sorted(pod["metadata"]["name"] for pod in (*found.others, *found.leaving))
+        ready = [pod for pod in found.pods if condition(pod, "Ready").get("status") == "True"]
+        if not found.owner_uid:
+            yield f"{ref}: no ControllerRevision of it says what its spec says: which pods are its spec's cannot be known"
+        elif strangers:
+            yield f"{ref}: {', '.join(strangers)}: with its labels, but not of its newest revision, or leaving"
+        elif not ready or len(ready) < len(found.pods):
+            yield f"{ref}: {len(ready)} of {len(found.pods)} pods serve now, there is no last known good to return to"
+        if any(one.kind == SCALER[1] for one in pointing_at(cluster, namespace, found.workload)):
+            yield f"{ref} is scaled by an autoscaler, which hotfire leaves replicas to at Deployments and StatefulSets alone"
 
 
 def held(cluster: Cluster, located: Located, namespace: str) -> list[str]:

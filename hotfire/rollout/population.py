@@ -2,7 +2,7 @@
 
 Deployment: UID -> ReplicaSet owned by it whose revision is the Deployment's, once its generation was observed -> pods owned
 by that ReplicaSet. StatefulSet: UID -> pods owned by it that carry status.updateRevision. Another kind: pods with the labels
-that the scenario names, and of them those that are made of a pod template of its spec (likeness.py).
+that the scenario names, and of them those that its controller marked with the newest revision (revision.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 
 from hotfire.journal.entries import Other
 from hotfire.kube.client import Cluster, Object, Ref
-from hotfire.rollout.likeness import annotated, made_of, print_of, prints_of, template_digest
-from hotfire.scenario.images import templates
+from hotfire.rollout.revision import marked, marks
 from hotfire.scenario.model import Scenario
 from hotfire.scenario.serves import Serves
 
@@ -50,15 +49,6 @@ def others_of(scenario: Scenario, namespace: str) -> dict[Ref, Other]:
     return {ref: Other.of(ref, pods=one.labels, ready=one.ready) for ref, one in found.items()}
 
 
-def seen_before(other: Other, found: Population | None) -> Other:
-    """With what its pods were before the run."""
-    if found is None:
-        return other
-    keys, template = annotated(found.workload), template_digest(found.workload)
-    prints = prints_of(found.pods, keys)
-    return other.model_copy(update={"had": len(found.pods), "annotated": keys, "template": template, "prints": prints})
-
-
 def controlled_by(obj: Object, uid: str) -> bool:
     """Whether the object's controller is the owner with that UID."""
     return any(owner.get("controller") and owner["uid"] == uid for owner in obj["metadata"].get("ownerReferences", ()))
@@ -86,15 +76,10 @@ def population(cluster: Cluster, ref: Ref, other: Other | None = None) -> Popula
 def _of_other(cluster: Cluster, workload: Object, other: Other) -> Population:
     selector = ",".join(f"{key}={value}" for key, value in sorted(other.pods.items()))
     mine = cluster.list("v1", "Pod", other.namespace, labels=selector)
-    known = {pod["metadata"]["uid"]: print_of(pod, other.annotated) in other.prints for pod in mine}
-    if other.prints and template_digest(workload) == other.template:
-        new = [pod for pod in mine if known[pod["metadata"]["uid"]]]
-    else:
-        made = [pod for pod in mine if any(made_of(template, pod) for template in templates(workload))]
-        new = [pod for pod in made if not known[pod["metadata"]["uid"]]]
+    known = marks(cluster, workload)
     told = "observedGeneration" in (workload.get("status") or {})
-    uid = workload["metadata"]["uid"] if _observed(workload) or not told else ""
-    found = _sorted(workload, uid, new, mine)
+    uid = workload["metadata"]["uid"] if known and (_observed(workload) or not told) else ""
+    found = _sorted(workload, uid, [pod for pod in mine if uid and marked(pod, known, workload)], mine)
     return replace(found, ready=other.ready)
 
 

@@ -91,7 +91,7 @@ class Scene:
     def others(self) -> Mapping[Ref, Other]:
         """Those of another kind, with as many pods as the state to be proven has."""
         found = self.journal.others
-        return found if self.asked else {ref: one.model_copy(update={"ready": one.had}) for ref, one in found.items()}
+        return found if self.asked else {ref: one.before for ref, one in found.items()}
 
     def populations(self) -> dict[Ref, Population | None]:
         """Read now."""

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 from hotfire.errors import Unjudged
 from hotfire.kube.client import ApiError, Cluster, Object
-from hotfire.rollout.likeness import made_of
 from hotfire.rollout.population import Population
 from hotfire.rollout.probes import probe_pod, pulled
 from hotfire.rollout.snapshot import images_of
@@ -19,10 +18,9 @@ from hotfire.words import Blame, Reason
 def ask(cluster: Cluster, anchor: Object, serving: Population) -> None:
     """Raises Unjudged with the kubelet's word when a new pod of this workload would not run what its pods run now."""
     namespace = serving.workload["metadata"]["namespace"]
-    known = serving.ready is None  # of another kind's templates those that its serving pods are made of
-    made = [one["spec"] for one in templates(serving.workload) if known or any(made_of(one, pod) for pod in serving.pods)]
     try:
-        said = [line for template in made for line in _said(cluster, namespace, anchor, template, serving)]
+        specs = [template["spec"] for template in templates(serving.workload)]
+        said = [line for spec in specs for line in _said(cluster, namespace, anchor, spec, serving)]
     except ApiError as error:
         said = [str(error)]
     if said:

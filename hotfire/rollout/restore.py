@@ -261,7 +261,8 @@ class Restore:
     def _population(self, ref: Ref) -> Population | None:
         """None for a workload that has gone since it was looked at: waited for, it is made again."""
         try:
-            return population(self.cluster, ref, self.journal.others.get(ref))
+            other = self.journal.others.get(ref)
+            return population(self.cluster, ref, other.before if other else None)
         except NotFound:
             self.waiting.append(f"{ref} has just gone: it is made again")
             return None

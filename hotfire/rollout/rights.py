@@ -1,6 +1,6 @@
 """What the run's identity must be allowed to do, and what for. `hotfire` asks before it touches anything."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from hotfire.kube.client import Cluster, Ref
@@ -41,6 +41,9 @@ class Right:
         return (
             f"{self.verb} {self.resource}{'/' * bool(self.subresource)}{self.subresource}{'.' * bool(self.group)}{self.group}"
         )
+
+
+REVISIONS = Right("list", "controllerrevisions", "apps", why="which pods are of the spec of now, of other kinds")
 
 
 def rights(located: Located) -> list[Right]:
@@ -87,8 +90,10 @@ def _needed(located: Located) -> Iterator[Right]:
     yield Right("get", "secrets", why="redaction")
     for verb in ("list", "create", "delete"):
         yield Right(verb, "secrets", why="the snapshot of Secrets beside the journal")
+    if any(serves.ready for serves in scenario.candidate.serves):
+        yield REVISIONS
     for obj in located.objects:
-        group, resource = CLOSURE.get(str(obj["kind"]), ("", ""))
+        group, resource = CLOSURE[str(obj["kind"])] if _of_closure(obj) else ("", "")
         for verb in WRITE if resource else ():
             yield Right(verb, resource, group, why=f"the manifests hold a {obj['kind']}")
     if scenario.load is not None and scenario.load.from_ == "cluster":
@@ -130,7 +135,9 @@ def watchdog_rights(located: Located) -> list[Right]:
 
 
 def _watching(located: Located) -> Iterator[Right]:
-    written = {str(obj["kind"]) for obj in located.objects}
+    written = {str(obj["kind"]) for obj in located.objects if _of_closure(obj)}
+    if any(serves.ready for serves in located.scenario.candidate.serves):
+        yield REVISIONS
     for verb in ("get", "list", "delete"):
         yield Right(verb, "pods", why="pods that serve, and those to be replaced")
     yield Right("list", "replicasets", "apps", why="which pods are of which template")
@@ -177,12 +184,18 @@ def prerequisite_rights(located: Located) -> list[Right]:
 
 def foreign_rights(located: Located) -> list[Right]:
     """To write objects of kinds that are not the closure's, and to put them back; their resource is guessed, as above."""
-    kinds = {(obj["apiVersion"], obj["kind"]) for obj in map(dict, located.objects) if obj["kind"] not in CLOSURE}
+    kinds = {(str(obj["apiVersion"]), str(obj["kind"])) for obj in located.objects if not _of_closure(obj)}
     return [
-        Right(verb, _plural(str(kind).lower()), str(api_version).rpartition("/")[0], why=f"the manifests hold a {kind}")
+        Right(verb, _plural(kind.lower()), api_version.rpartition("/")[0], why=f"the manifests hold a {kind}")
         for api_version, kind in sorted(kinds)
         for verb in ("get", "create", "update", "delete")
     ]
+
+
+def _of_closure(obj: Mapping[str, object]) -> bool:
+    """By group and kind: a StatefulSet may be another's."""
+    group = str(obj["apiVersion"]).rpartition("/")[0]
+    return CLOSURE.get(str(obj["kind"]), ("-",))[0] == group
 
 
 def _plural(kind: str) -> str:

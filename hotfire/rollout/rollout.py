@@ -26,7 +26,7 @@ from hotfire.rollout.armed import ByWatchdog, ask
 from hotfire.rollout.closure import CLAIM, written
 from hotfire.rollout.deploy import Deploy, pod_labels
 from hotfire.rollout.helm import names
-from hotfire.rollout.population import others_of, ref_of, seen_before
+from hotfire.rollout.population import others_of, ref_of
 from hotfire.rollout.probes import RUN_LABEL
 from hotfire.rollout.proof import applicable
 from hotfire.rollout.restore import anchor_name, anchor_ref
@@ -105,7 +105,8 @@ class Rollout:
         """
         self.snapshot = snapshot = take(self.cluster, self.located, self.namespace)
         stored = snapshot.stored()
-        others = [seen_before(one, snapshot.serving.get(str(one.ref))) for one in self.journal.body.others]
+        had = {ref: len(found.pods) for ref, found in snapshot.serving.items()}
+        others = [one.model_copy(update={"had": had.get(str(one.ref), 0)}) for one in self.journal.body.others]
         self.lease.guard()
         keep(
             self.journal, stored, images=snapshot.images, templates=snapshot.templates,

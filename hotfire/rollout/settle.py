@@ -324,8 +324,9 @@ class Settling:
         """What the candidate's manifests put there, as it is live now, also what serves no API."""
         body, cluster = self.journal.body, self.journal.cluster
         deployed = [one.ref for kind in (PutBack, DeleteAdded) for one in self.journal.of_type(kind) if one.kind in WORKLOADS]
-        named = [ref for ref in (_workload(name, body.namespace) for name in body.workloads) if ref is not None]
-        refs = list(dict.fromkeys([*named, *self.journal.others, *deployed]))
+        others = {str(ref): ref for ref in self.journal.others}
+        named = [others.get(name) or _workload(name, body.namespace) for name in body.workloads]
+        refs = list(dict.fromkeys([*named, *deployed]))
         refs += [Ref("v1", "Service", body.namespace, name) for name in body.services]
         live: list[Object] = [obj for ref in refs if (obj := cluster.find(ref)) is not None]
         asked = self.asked or (lambda: ["the manifests are not at hand"])
@@ -397,10 +398,9 @@ def _until(deadline: float) -> float:
     return deadline - time.monotonic()
 
 
-def _workload(name: str, namespace: str) -> Ref | None:
-    """None for one of another kind: the journal holds its whole name."""
+def _workload(name: str, namespace: str) -> Ref:
     kind, _, plain = name.partition("/")
-    return Ref("apps/v1", KINDS[kind], namespace, plain) if kind in KINDS else None
+    return Ref("apps/v1", KINDS[kind], namespace, plain)
 
 
 def stays(journal: Journal) -> bool:

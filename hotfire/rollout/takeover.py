@@ -17,6 +17,7 @@ from hotfire.rollout import job
 from hotfire.rollout.proof import proven
 from hotfire.rollout.settle import PATIENCE, UNKNOWN, Ending, finish, stays
 from hotfire.rollout.watchdog import lease_ref
+from hotfire.scenario.serves import key_of
 from hotfire.words import State
 
 Tell = Callable[[str], None]
@@ -146,7 +147,8 @@ def _unended(cluster: Cluster, namespace: str, workload: str | None) -> tuple[li
         with suppress(Forbidden):
             if cluster.find(Ref("v1", "Namespace", "", namespace)) is None:
                 raise BadInput(f"--namespace {namespace}: not there, and no journal of hotfire is about it")
-    return [one for one in found if not one.ended and (workload is None or workload in one.body.workloads)], unknown
+    key = key_of(workload) if workload else ""
+    return [one for one in found if not one.ended and (not key or key in one.body.workloads)], unknown
 
 
 def free(cluster: Cluster, namespace: str, tell: Tell) -> list[str]:

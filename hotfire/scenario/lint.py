@@ -131,7 +131,7 @@ def _unique(scenario: Scenario, located: Located) -> Iterator[Finding]:
                 loc: Loc = (group, index, key) if key else (group, index)
                 yield loc, f"two {group} are {name!r}, first at {located.where(group, first)}, one is allowed"
     for key in ("workload", "service"):
-        names = [str(getattr(serves, key)) for serves in scenario.candidate.serves]
+        names = [serves.key if key == "workload" else serves.service for serves in scenario.candidate.serves]
         for index, name in enumerate(names):
             if names.index(name) < index:
                 where = located.where("candidate", "serves", names.index(name), key)

@@ -12,6 +12,12 @@ Labels = Annotated[str, Field(pattern=r"^[^=,\s]+=[^=,\s]*(,[^=,\s]+=[^=,\s]*)*$
 KINDS = {"deployment": "Deployment", "statefulset": "StatefulSet"}  # of apps/v1, whose controllers hotfire knows
 
 
+def key_of(workload: str) -> str:
+    """By which journals know it: `DaemonSet.v1.apps/llama` -> `daemonset/llama`."""
+    kind, _, name = workload.partition("/")
+    return f"{kind.partition('.')[0].lower()}/{name}"
+
+
 class Gateway(Model):
     """What leads users to an API and counts their requests."""
 
@@ -28,8 +34,10 @@ class Serves(Model):
     workload: WorkloadRef = Field(
         description="one of the manifests: deployment/NAME, statefulset/NAME, or another kind as KIND.VERSION.GROUP/NAME"
     )
-    pods: Labels | None = Field(None, description="another kind: labels of its pods that serve, a=b,c=d")
-    ready: Annotated[StrictInt, Field(ge=1)] | None = Field(None, description="another kind: how many of them must be Ready")
+    pods: Labels | None = Field(None, description="another kind: labels of all its pods, a=b,c=d")
+    ready: Annotated[StrictInt, Field(ge=1)] | None = Field(
+        None, description="another kind: how many they are when all is Ready"
+    )
     service: str = Field(description="the Service in front of it, one of the manifests")
     runtime: Literal["llamacpp", "vllm", "ollama", "tgi", "trtllm", "tiny"] = Field(
         description="the engine whose contract is held against it; tiny is a twin and is named so"
@@ -59,7 +67,7 @@ class Serves(Model):
     @property
     def key(self) -> str:
         """`deployment/llama`, `daemonset/llama`."""
-        return f"{self.kind.lower()}/{self.name}"
+        return key_of(self.workload)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -69,6 +77,8 @@ class Serves(Model):
     @model_validator(mode="after")
     def _other_kinds_say_more(self) -> "Serves":
         other = self.workload.split("/")[0] not in KINDS
+        if (self.api_version, self.kind) in {("apps/v1", kind) for kind in KINDS.values()} and other:
+            raise ValueError(f"{self.kind} of apps/v1 is written {self.key}")
         if other and (self.pods is None or self.ready is None):
             raise ValueError(f"{self.kind} is a kind whose pods only you know: pods and ready are expected")
         if not other and (self.pods is not None or self.ready is not None):

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from hotfire.kube.client import Ref
 from tests.place import SCENARIO, Place, deployment, service
 
 SERVES = {"workload": "DaemonSet.v1.apps/daemon", "service": "daemon", "runtime": "tiny", "model": "m",
@@ -49,6 +50,28 @@ def test_a_slow_daemon_set_is_rolled_back_by_its_watchdog(place: Place, armed: A
     assert (ended.code, ended.check("load.slo[e2e-p80]")["blame"]) == (20, "candidate"), ended.output
     assert served(place) == before
     assert "watchdog/hotfire-watchdog-" in (ended.folder / "record.jsonl").read_text()
+
+
+def test_certified_a_daemon_set_goes_comes_back_and_leaves_nothing(
+    place: Place, tiny: str, own: Any, gone: str, cluster: Any
+) -> None:
+    ended = place.run(service("daemon"), daemons(tiny, "--answer", "new new new new"), scenario=own | CANDIDATE)
+    assert (ended.code, ended.check("drill.returns")["outcome"]) == (0, "PASS"), ended.output
+    assert cluster.find(Ref("v1", "Namespace", "", gone)) is None
+
+
+def test_a_baseline_that_is_not_at_rest_is_refused_before_anything_is_changed(place: Place, tiny: str) -> None:
+    """Its pods are of an older revision: put back, its spec would not be what runs."""
+    place.apply(service("daemon"), daemons(place.image, "--answer", "old old old old"))
+    place.kubectl("rollout", "status", "daemonset/daemon", "--timeout=60s")
+    left_alone = daemons(place.image, "--answer", "older older older older")
+    left_alone["spec"]["updateStrategy"] = {"type": "OnDelete"}
+    place.apply(left_alone)
+    before = served(place)
+    ended = place.run(service("daemon"), daemons(tiny), scenario=CANDIDATE)
+    said = str(ended.check("rollback.feasible"))
+    assert ended.code == 21 and "not of its newest revision" in said and "OnDelete" in said, ended.output
+    assert served(place) == before
 
 
 def test_old_pods_are_never_taken_for_the_candidates(place: Place, tiny: str) -> None:

@@ -1,6 +1,6 @@
 """Workloads of a kind whose controller hotfire does not know: what a scenario must say of them, and which pods are theirs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hotfire.rollout.likeness import made_of, print_of
+from hotfire.rollout.revision import marked, marks
 from hotfire.rollout.rights import foreign_rights
 from hotfire.scenario.images import containers, templates
 from hotfire.scenario.loader import load
@@ -71,6 +71,7 @@ UNKNOWN = "LeaderWorkerSet.v1.leaderworkerset.x-k8s.io/tiny"
         (f"{{workload: {UNKNOWN}, pods: 'a', ready: 1, service: tiny", "pods"),
         (f"{{workload: {UNKNOWN}, pods: 'a=b', ready: 0, service: tiny", "ready"),
         ("{workload: leaderworkerset/tiny, pods: 'a=b', ready: 1, service: tiny", "workload"),
+        ("{workload: Deployment.v1.apps/tiny, pods: 'a=b', ready: 1, service: tiny", "is written deployment/tiny"),
         (ASKED.replace("LeaderWorkerSet.", "Other."), "holds no Other tiny, there is no Other at all"),
         (ASKED.replace(".v1.", ".v2."), "holds no LeaderWorkerSet tiny"),
         (ASKED, "has 2 containers, `container` says which: tiny, worker"),
@@ -93,78 +94,69 @@ def test_pod_templates_are_found_wherever_the_spec_holds_them() -> None:
     assert templates({"kind": "ConfigMap", "data": {"containers": "a"}}) == []
 
 
-LEADER = templates(SET)[0]
-POD: dict[str, Any] = {  # as a server has it: with a controller's label and variable, and quantities that were read
-    "metadata": {"labels": {"role": "leader", "hash": "1"}},
-    "spec": {
-        "nodeName": "a", "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists"}],
-        "containers": [
-            {"name": "side", "image": "x"},
-            {**SERVER, "resources": {"limits": {"cpu": "1"}}, "env": [{"name": "LWS_LEADER_ADDRESS", "value": "b"}]},
-        ],
-    },
-}  # fmt: skip
+# -- which pods are of the spec of now -----------------------------------------------------------------------------------
 
 
-def test_a_pod_is_of_the_template_whatever_was_added_to_it() -> None:
-    assert made_of(LEADER, POD)
-    assert not made_of(templates(SET)[1], POD)
+class Revisions:
+    """An API server that knows ControllerRevisions alone."""
+
+    def __init__(self, *kept: dict[str, Any]) -> None:
+        self.kept = kept
+
+    def list(self, api_version: str, kind: str, namespace: str) -> Sequence[dict[str, Any]]:
+        assert (api_version, kind, namespace) == ("apps/v1", "ControllerRevision", "ns")
+        return self.kept
 
 
-OLDER: dict[str, Callable[[dict[str, Any]], object]] = {
-    "another label": lambda pod: pod["metadata"]["labels"].update(role="worker"),
-    "another image": lambda pod: pod["spec"]["containers"][1].update(image=DIGEST.replace("0", "1")),
-    "other arguments": lambda pod: pod["spec"]["containers"][1].update(args=["--port", "81"]),
-    "one argument more": lambda pod: pod["spec"]["containers"][1].update(args=["--port", "80", "--slow"]),
-    "another limit": lambda pod: pod["spec"]["containers"][1]["resources"]["limits"].update(cpu="2"),
-    "a container less": lambda pod: pod["spec"]["containers"].pop(1),
+WORKLOAD = {**SET, "metadata": {"name": "tiny", "namespace": "ns", "uid": "u"}}
+TEMPLATE = SET["spec"]["leaderWorkerTemplate"]
+
+
+def revision(number: int, template: object = TEMPLATE, uid: str = "u", **labels: str) -> dict[str, Any]:
+    meta = {"name": f"tiny-{number}", "labels": {"role": "leader", "x/template-revision-hash": f"h{number}", **labels},
+            "ownerReferences": [{"controller": True, "uid": uid}]}  # fmt: skip
+    held = {"spec": {"leaderWorkerTemplate": {**dict(template), "$patch": "replace"}}}  # type: ignore[call-overload]
+    return {"metadata": meta, "revision": number, "data": held}
+
+
+def known(*kept: dict[str, Any]) -> frozenset[str]:
+    return marks(Revisions(*kept), WORKLOAD)  # type: ignore[arg-type]
+
+
+def changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    template: dict[str, Any] = deepcopy(TEMPLATE)
+    change(template["leaderTemplate"]["spec"]["containers"][0])
+    return template
+
+
+def test_pods_of_the_newest_revision_are_the_spec_of_now() -> None:
+    found = known(revision(1, changed(lambda one: one.update(args=["--old"]))), revision(2))
+    assert found == {"tiny-2", "h2"}
+    pods = [{"metadata": {"labels": {"x/template-revision-hash": mark, "role": "leader"}}} for mark in ("h1", "h2")]
+    assert [marked(pod, found, WORKLOAD) for pod in pods] == [False, True]
+    assert marked({"metadata": {"labels": {"controller-revision-hash": "tiny-2"}}}, found, WORKLOAD)  # OpenKruise's, by name
+    assert not marked({"metadata": {"labels": {"role": "h2"}}}, found, WORKLOAD)  # a label of the template tells nothing
+
+
+STALE: dict[str, Callable[[dict[str, Any]], object]] = {  # what the newest revision has, and the spec has no longer, or not yet
+    "another image": lambda one: one.update(image="x@sha256:1"),
+    "a variable more": lambda one: one.update(env=[{"name": "MORE", "value": "1"}]),
+    "a limit less": lambda one: one.pop("resources"),
+    "an argument more": lambda one: one["args"].append("--more"),
 }
 
 
-@pytest.mark.parametrize("change", OLDER)
-def test_a_pod_of_an_older_template_is_not(change: str) -> None:
-    pod = deepcopy(POD)
-    OLDER[change](pod)
-    assert not made_of(LEADER, pod)
+@pytest.mark.parametrize("change", STALE)
+def test_a_controller_that_has_not_acted_has_no_pods_of_the_spec(change: str) -> None:
+    assert known(revision(1, changed(STALE[change]))) == frozenset()
 
 
-PRINTED = {**POD, "metadata": {**POD["metadata"], "name": "tiny-0", "annotations": {"sum": "1", "cni": "10.0.0.1"}}}
+def test_a_size_around_the_templates_counts_and_what_the_controller_leaves_out_does_not() -> None:
+    assert known(revision(1, {**TEMPLATE, "size": 4})) == frozenset()
+    left_out = {**WORKLOAD, "spec": {**SET["spec"], "networkConfig": {"subdomainPolicy": "Shared"}}}
+    assert marks(Revisions(revision(1)), left_out)  # type: ignore[arg-type]
 
 
-def printed(change: Callable[[dict[str, Any]], object]) -> str:
-    pod = deepcopy(PRINTED)
-    change(pod)
-    return print_of(pod, ("sum",))
-
-
-LESS: dict[str, Callable[[dict[str, Any]], object]] = {  # what a template may lose, so that older pods still have all it says
-    "a variable": lambda pod: pod["spec"]["containers"][1].update(env=[]),
-    "a container": lambda pod: pod["spec"]["containers"].pop(0),
-    "a limit": lambda pod: pod["spec"]["containers"][1].pop("resources"),
-    "a label": lambda pod: pod["metadata"]["labels"].pop("role"),
-    "an annotation": lambda pod: pod["metadata"]["annotations"].pop("sum"),
-}
-SAME: dict[str, Callable[[dict[str, Any]], object]] = {
-    "a node": lambda pod: pod["spec"].update(nodeName="b"),
-    "a node's taints": lambda pod: pod["spec"].update(tolerations=[]),
-    "a revision": lambda pod: pod["metadata"]["labels"].update(hash="2"),
-    "a network": lambda pod: pod["metadata"]["annotations"].update(cni="10.0.0.2"),
-    "a name": lambda pod: (pod["metadata"].update(name="tiny-1"), pod["spec"].update(hostname="tiny-1")),
-}
-
-
-@pytest.mark.parametrize("change", LESS)
-def test_a_pod_of_before_is_known_by_what_its_template_lost(change: str) -> None:
-    assert printed(LESS[change]) != printed(lambda pod: None)
-
-
-@pytest.mark.parametrize("change", SAME)
-def test_pods_of_one_template_are_alike(change: str) -> None:
-    assert printed(SAME[change]) == printed(lambda pod: None)
-
-
-def test_a_daemon_set_sets_the_affinity_of_its_pods_itself() -> None:
-    template = {**LEADER, "spec": {**LEADER["spec"], "affinity": {"nodeAffinity": {"x": "y"}}}}
-    assert not made_of(template, POD)
-    mine = {**POD, "metadata": {**POD["metadata"], "ownerReferences": [{"kind": "DaemonSet"}]}}
-    assert made_of(template, mine)
+def test_without_a_history_nothing_is_known() -> None:
+    assert known() == known(revision(1, uid="another's")) == frozenset()
+    assert known({**revision(1), "data": None}) == frozenset()

@@ -193,6 +193,12 @@ def test_what_does_not_serve_is_no_last_known_good(change, said):
     assert said in line
 
 
+def test_what_nobody_updates_is_no_baseline_to_return_to():
+    old = {**deployment(1, updateStrategy={"type": "OnDelete"}), "kind": "StatefulSet"}
+    found = room({**deployment(1), "kind": "StatefulSet"}, old, [pod(1, "a")], [node("a", 1)])
+    assert way_there(found) == [] and "statefulset/llama is updated OnDelete" in way_back(found)[0]
+
+
 def test_a_paused_deployment_is_refused_both_ways():
     found = room(deployment(1, 0, 1), deployment(1, 0, 1, paused=True), [pod(1, "a")], [node("a", 1)])
     assert "is paused" in way_there(found)[0] and "is paused" in way_back(found)[0]

@@ -8,7 +8,7 @@ from hotfire.check import Findings, saw
 from hotfire.errors import Unjudged
 from hotfire.journal.entries import Other
 from hotfire.kube.client import ApiError, Cluster, Object, Ref
-from hotfire.kube.fit import tainted
+from hotfire.kube.fit import selects, tainted
 from hotfire.kube.logs import read_logs
 from hotfire.kube.pods import condition
 from hotfire.kube.wait import Late, pause, wait_for
@@ -80,13 +80,18 @@ class Candidate:
                     who = (item.get("targetRef") or {}).get("name", item.get("addresses"))
                     wrong.append(f"{serves.service} reaches {who}, which is not of this rollout")
             for uid, pod in mine.items():
-                if uid not in uids:
+                if uid not in uids and (found.ready is None or self._chosen(serves.service, pod)):
                     wrong.append(f"{name(pod)} is not behind {serves.service}")
                 for status in pod["status"].get("containerStatuses") or ({"name": "none"},):
                     digest = str(status.get("imageID", "")).rpartition("@")[2]
                     if digest not in asked:
                         wrong.append(f"{name(pod)}/{status['name']} runs image {digest or 'unknown'}, {sorted(asked)} is asked")
         return wrong
+
+    def _chosen(self, service: str, pod: Object) -> bool:
+        """Whether the Service selects it: of another kind's pods not all need serve, a group's leader may for all."""
+        selector = self.cluster.get(Ref("v1", "Service", self.namespace, service))["spec"].get("selector") or {}
+        return selects({"matchLabels": selector}, pod["metadata"].get("labels") or {})
 
     def nodes_open_to_intolerant_pods(self, declared: Sequence[str]) -> Findings:
         """Nodes of the candidate on which a pod without its tolerations was admitted: the taint does not protect them.

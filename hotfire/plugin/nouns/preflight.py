@@ -5,13 +5,13 @@ from functools import partial
 from hotfire.check import Findings, saw
 from hotfire.errors import Unjudged
 from hotfire.kube.client import Cluster, Object, Ref
-from hotfire.rollout.feasible import Room, contested, gather, held, sealed, way_back, way_there
+from hotfire.rollout.feasible import Room, contested, gather, held, restless, sealed, way_back, way_there
 from hotfire.rollout.job import pod_on_paper
 from hotfire.rollout.load_job import on_paper
 from hotfire.rollout.metrics import Meter
 from hotfire.rollout.owner import owner_of
 from hotfire.rollout.population import others_of, ref_of
-from hotfire.rollout.rights import missing, rights
+from hotfire.rollout.rights import Right, missing, rights
 from hotfire.rollout.rollout import home_of
 from hotfire.rollout.sync import syncing, unsuspendable
 from hotfire.scenario.lint import first_look, span, warm_up
@@ -29,10 +29,16 @@ class Preflight:
 
     def missing_rights(self) -> Findings:
         """Rights that the API server denies to this identity."""
-        wanted = rights(self.located)
+        wanted = [*rights(self.located), *self._of_other_kinds()]
         denied = missing(self.cluster, self.namespace, wanted)
         saw("right", len(wanted), [str(right) for right in wanted if right not in denied])
         return Findings([f"{right} in {self.namespace} ({right.why})" for right in denied], blame=Blame.PLATFORM)
+
+    def _of_other_kinds(self) -> list[Right]:
+        found = [(self.cluster.resource(ref.api_version, ref.kind)[0], ref.api_version.partition("/")[0])
+                 for ref in others_of(self.located.scenario, self.namespace)]  # fmt: skip
+        verbs = ("get", "create", "update", "delete")
+        return [Right(verb, plural, group, why="candidate.serves") for plural, group in found for verb in verbs]
 
     def _workloads(self) -> list[Object | None]:
         refs = [ref_of(serves, self.namespace) for serves in self.located.scenario.candidate.serves]
@@ -86,7 +92,8 @@ class Preflight:
         room = self._room()
         if theirs := sealed(self.cluster, self.located, self.namespace):
             return Findings(theirs, blame=Blame.CANDIDATE)
-        return _lacking(room, [*way_back(room), *held(self.cluster, self.located, self.namespace)])
+        where = (self.cluster, self.located, self.namespace)
+        return _lacking(room, [*way_back(room), *restless(*where), *held(*where)])
 
     def over_the_live_cap(self) -> Findings:
         """Where users are served, a load that would be more than its share of what they ask; how long a smaller one takes."""
