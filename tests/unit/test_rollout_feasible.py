@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from hotfire.errors import Unjudged
+from hotfire.plugin.nouns.preflight import _lacking
 from hotfire.rollout.feasible import Change, Room, contested, steps, way_back, way_there
 from hotfire.rollout.job import pod_on_paper
 
@@ -197,6 +199,13 @@ def test_what_nobody_updates_is_no_baseline_to_return_to():
     old = {**deployment(1, updateStrategy={"type": "OnDelete"}), "kind": "StatefulSet"}
     found = room({**deployment(1), "kind": "StatefulSet"}, old, [pod(1, "a")], [node("a", 1)])
     assert way_there(found) == [] and "statefulset/llama is updated OnDelete" in way_back(found)[0]
+
+
+def test_room_that_nobody_can_count_is_never_room():
+    found = room(deployment(1), nodes=[node("a", 1)])
+    assert _lacking(found, []) == [] and _lacking(replace(found, unplayed=["x/y"]), ["no GPU"]) == ["no GPU"]
+    with pytest.raises(Unjudged, match="x/y: how many of its pods are of which template is not known"):
+        _lacking(replace(found, unplayed=["x/y"]), [])
 
 
 def test_a_paused_deployment_is_refused_both_ways():

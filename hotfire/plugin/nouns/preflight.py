@@ -78,8 +78,7 @@ class Preflight:
         own += on_paper(scenario.load, self.namespace) if scenario.load is not None else []
         room = gather(self.cluster, self.located, self.namespace, own)
         seen = f"counted: pods of {'all namespaces' if room.whole else 'this one, for others may not be listed'}"
-        several = f"; not played through, for they have several pod templates: {', '.join(room.unplayed)}"
-        saw("room", 1, seen + several * bool(room.unplayed))
+        saw("room", 1, seen)
         return room
 
     def lacking_for_the_way_there(self) -> Findings:
@@ -120,7 +119,13 @@ class Preflight:
 
 
 def _lacking(room: Room, lines: list[str]) -> Findings:
-    """What lacks for certain. Raises Unjudged where nothing seems to, but devices may be held by pods that were not seen."""
+    """What lacks for certain. Raises Unjudged where nothing seems to, but not all was counted: a workload of several pod
+    templates, devices that pods which were not seen may hold."""
+    if not lines and room.unplayed:
+        unknown = (
+            f"{', '.join(room.unplayed)}: how many of its pods are of which template is not known, nor what room they take"
+        )
+        raise Unjudged(unknown, reason=Reason.NO_DATA, blame=Blame.HARNESS)
     if not lines and (devices := contested(room)):
         unseen = f"how many {', '.join(devices)} are free is not known: pods of other namespaces may not be listed"
         raise Unjudged(f"{unseen}; `hotfire rbac` grants it", reason=Reason.NO_DATA, blame=Blame.PLATFORM)
