@@ -47,7 +47,7 @@ def rollout(run: Run) -> RolloutNoun:
 @pytest.fixture(scope="session")
 def candidate(run: Run) -> Candidate:
     """What was rolled out."""
-    return Candidate(run.cluster, run.located, run.namespace, run.anchor, run.applied, run.others)
+    return Candidate(run.cluster, run.located, run.namespace, run.anchor, run.applied)
 
 
 @pytest.fixture

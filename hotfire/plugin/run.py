@@ -14,9 +14,8 @@ from hotfire.check import plan
 from hotfire.errors import BadInput, Breach, HarnessError, HotfireError, Refused
 from hotfire.gates.certified import objections
 from hotfire.gates.decision import Ending, decide, verdict
-from hotfire.journal.entries import Other
 from hotfire.kube.bundle import collect
-from hotfire.kube.client import ApiError, Cluster, Object, Ref
+from hotfire.kube.client import ApiError, Cluster, Object
 from hotfire.kube.wait import interrupted, shielded
 from hotfire.own_checks import checks_of
 from hotfire.plugin.secrets import copied, learn, secret_values, secrets_in
@@ -195,11 +194,6 @@ class Run:
         if self._recorder is None:
             raise HarnessError("the run has no record yet")
         return self._recorder
-
-    @property
-    def others(self) -> Mapping[Ref, Other]:
-        """What is known of workloads of other kinds, from before the run too."""
-        return self.rollout.journal.others
 
     @property
     def anchor(self) -> Object:

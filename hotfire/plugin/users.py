@@ -46,7 +46,7 @@ class Guarded:
 
     def __init__(self, run: "Run", serves: Serves) -> None:
         self.run, self.serves = run, serves
-        self.parts, self.meter = guards(serves, run.scenario), Meter(run.cluster, run.namespace, serves, lambda: run.others)
+        self.parts, self.meter = guards(serves, run.scenario), Meter(run.cluster, run.namespace, serves)
         self.guard = Guard(self.parts)
         self.intervals: list[tuple[float, ...]] = []
         self.burnt: int | None = None
@@ -123,7 +123,7 @@ class Guarded:
 
     def findings(self) -> Findings:
         """Why it burnt, and whose failure that is."""
-        pods = CandidatePods(self.run.cluster, self.run.namespace, self.run.scenario, others=self.run.others)
+        pods = CandidatePods(self.run.cluster, self.run.namespace, self.run.scenario)
         blame, rule = attribute(Facts(users=self.why, platform=tuple(pods.disturbed(self.began))))
         return Findings([rule], self.why, blame, list(self.intervals[self.burnt or 0]), self.parts)
 

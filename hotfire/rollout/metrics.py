@@ -1,12 +1,11 @@
 """Who counts users' requests, read through the API server: from wherever the run is, and without a Service in between."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from hotfire.journal.entries import Other
-from hotfire.kube.client import Cluster, Object, Ref
+from hotfire.kube.client import Cluster, Object
 from hotfire.kube.pods import ready_since
 from hotfire.kube.wait import pause
 from hotfire.rollout.population import serving
@@ -28,15 +27,11 @@ def page(cluster: Cluster, pod: Object, path: str, port: str = "") -> str:
 
 @dataclass(frozen=True)
 class Meter:
-    """The pods that count the requests of one API: its own, or those of the gateway in front of it.
-
-    others: what is known of workloads of other kinds; a run knows more of them once it has armed.
-    """
+    """The pods that count the requests of one API: its own, or those of the gateway in front of it."""
 
     cluster: Cluster
     namespace: str
     serves: Serves
-    others: Callable[[], Mapping[Ref, Other]]
 
     @cached_property
     def counts(self) -> Counts | None:
@@ -50,7 +45,7 @@ class Meter:
     def pods(self) -> tuple[list[Object], bool]:
         """Ready ones, and whether what they count is of the newest template alone: a gateway's may still be of both. Raises
         ApiError, NotFound for a workload that is not there."""
-        found = serving(self.cluster, self.serves, self.namespace, self.others())
+        found = serving(self.cluster, self.serves, self.namespace)
         if (gateway := self.serves.counted_by) is None:
             return [pod for pod in found.pods if ready_since(pod)], True
         pods = self.cluster.list("v1", "Pod", gateway.namespace, labels=gateway.pods)

@@ -5,7 +5,7 @@ by that ReplicaSet. StatefulSet: UID -> pods owned by it that carry status.updat
 that the scenario names, and of them those that its controller marked with the newest revision (revision.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hotfire.journal.entries import Other
@@ -38,15 +38,20 @@ def ref_of(serves: Serves, namespace: str) -> Ref:
     return Ref(serves.api_version, serves.kind, namespace, serves.name)
 
 
-def serving(cluster: Cluster, serves: Serves, namespace: str, others: Mapping[Ref, Other]) -> Population:
+def serving(cluster: Cluster, serves: Serves, namespace: str) -> Population:
     """The pods of an API. Raises NotFound when its workload is gone."""
-    return population(cluster, ref := ref_of(serves, namespace), others.get(ref))
+    return population(cluster, ref_of(serves, namespace), _other(serves, namespace))
 
 
 def others_of(scenario: Scenario, namespace: str) -> dict[Ref, Other]:
     """Workloads that are neither Deployment nor StatefulSet."""
-    found = {ref_of(one, namespace): one for one in scenario.candidate.serves if one.ready is not None}
-    return {ref: Other.of(ref, pods=one.labels, ready=one.ready) for ref, one in found.items()}
+    found = (_other(one, namespace) for one in scenario.candidate.serves)
+    return {one.ref: one for one in found if one is not None}
+
+
+def _other(serves: Serves, namespace: str) -> Other | None:
+    ref = ref_of(serves, namespace)
+    return Other.of(ref, pods=serves.labels, ready=serves.ready) if serves.ready is not None else None
 
 
 def controlled_by(obj: Object, uid: str) -> bool:

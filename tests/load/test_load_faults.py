@@ -30,12 +30,10 @@ def noun(monkeypatch: pytest.MonkeyPatch) -> fault.FaultNoun:
     """Back in service at once, of a run without a cluster."""
     monkeypatch.setattr(fault, "FIRST_S", 2.0)
     monkeypatch.setattr(fault, "ServedBy", lambda *_: None)
-    monkeypatch.setattr(fault, "CandidatePods", lambda *_, **__: SimpleNamespace(not_ready=lambda within: []))
+    monkeypatch.setattr(fault, "CandidatePods", lambda *_: SimpleNamespace(not_ready=lambda within: []))
     load = Load.model_validate({"arrivals": "constant 40/s", "timeout": "1500ms"})
     scenario, cluster = SimpleNamespace(load=load, serving=lambda _: None), SimpleNamespace(server_time=lambda: None)
-    run = SimpleNamespace(
-        scenario=scenario, cluster=cluster, namespace="n", emit=lambda _: None, users=SimpleNamespace(), others={}
-    )
+    run = SimpleNamespace(scenario=scenario, cluster=cluster, namespace="n", emit=lambda _: None, users=SimpleNamespace())
     return fault.FaultNoun(run, Fault.model_validate(ASKED), None)  # type: ignore[arg-type]
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from hotfire.check import Findings, saw
 from hotfire.errors import Unjudged
-from hotfire.journal.entries import Other
 from hotfire.kube.client import ApiError, Cluster, Object, Ref
 from hotfire.kube.fit import selects, tainted
 from hotfire.kube.logs import read_logs
@@ -33,20 +32,11 @@ PROBE_WAIT = 6.0  # seconds in which the scheduler must have refused a pod that 
 class Candidate:
     """The noun of suites 30 to 50."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        located: Located,
-        namespace: str,
-        anchor: Object,
-        applied: float,
-        others: Mapping[Ref, Other] | None = None,
-    ) -> None:
-        """applied, others: as CandidatePods has them."""
+    def __init__(self, cluster: Cluster, located: Located, namespace: str, anchor: Object, applied: float) -> None:
         self.cluster, self.located, self.namespace, self.anchor = cluster, located, namespace, anchor
         self.scenario = located.scenario
         self.leave_within = LEAVE_S
-        self.pods = CandidatePods(cluster, namespace, self.scenario, applied, others)
+        self.pods = CandidatePods(cluster, namespace, self.scenario, applied)
 
     def asked_images(self) -> set[str]:
         """Digests that the manifests name."""

@@ -35,7 +35,7 @@ class FaultNoun:
         self.run, self.asked, self._stack = run, asked, stack
         self.family: Family = FAMILIES[asked.family]
         self.serves = run.scenario.serving(asked.at)
-        self.pods = CandidatePods(run.cluster, run.namespace, run.scenario, others=run.others)
+        self.pods = CandidatePods(run.cluster, run.namespace, run.scenario)
         self._load: LoadRun | None = None
         self._served = ServedBy(run, self.serves)
         self._target: Target | None = None

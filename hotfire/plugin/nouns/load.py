@@ -310,5 +310,4 @@ class LoadNoun:
 
     def _platform(self) -> list[str]:
         """What the platform did to the candidate's pods since the load began."""
-        run = self.run
-        return CandidatePods(run.cluster, run.namespace, self.scenario, others=run.others).disturbed(self._began)
+        return CandidatePods(self.run.cluster, self.run.namespace, self.scenario).disturbed(self._began)

@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from hotfire.check import Findings, saw
 from hotfire.errors import Unjudged
 from hotfire.gates.blame import Facts, attribute
-from hotfire.journal.entries import Other
 from hotfire.kube.client import Cluster, Object, Ref
 from hotfire.kube.exec import run_in
 from hotfire.kube.pods import condition, fits, grade, stamp
 from hotfire.kube.wait import Late, wait_for
-from hotfire.rollout.population import Population, others_of, serving
+from hotfire.rollout.population import Population, serving
 from hotfire.scenario.model import InjectedSecret, Scenario
 from hotfire.scenario.serves import Serves
 from hotfire.words import Blame, Grade, Reason
@@ -32,26 +31,15 @@ def complete(found: Population) -> bool:
 class CandidatePods:
     """Every pod of every workload that the candidate serves with."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        namespace: str,
-        scenario: Scenario,
-        applied: float | None = None,
-        others: Mapping[Ref, Other] | None = None,
-    ) -> None:
-        """applied: when the deploy was made (time.monotonic()); waits count from it, else from their own beginning.
-
-        others: what is known of workloads of other kinds, from the journal; else by the scenario alone.
-        """
+    def __init__(self, cluster: Cluster, namespace: str, scenario: Scenario, applied: float | None = None) -> None:
+        """applied: when the deploy was made (time.monotonic()); waits count from it, else from their own beginning."""
         self.applied = applied
-        self.others = others_of(scenario, namespace) if others is None else others
         self.cluster, self.namespace, self.serves = cluster, namespace, scenario.candidate.serves
         self.scheduling, self.start_within = scenario.scheduling, scenario.startup.ready_within
 
     def populations(self) -> dict[Serves, Population]:
         """Read now, workload by workload."""
-        return {serves: serving(self.cluster, serves, self.namespace, self.others) for serves in self.serves}
+        return {serves: serving(self.cluster, serves, self.namespace) for serves in self.serves}
 
     def now(self) -> list[Object]:
         return [pod for found in self.populations().values() for pod in found.pods]

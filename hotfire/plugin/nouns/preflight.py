@@ -1,7 +1,5 @@
 """preflight: what can be known before anything is touched."""
 
-from functools import partial
-
 from hotfire.check import Findings, saw
 from hotfire.errors import Unjudged
 from hotfire.kube.client import Cluster, Object, Ref
@@ -77,8 +75,7 @@ class Preflight:
         own = [pod_on_paper(home_of(self.located))] if scenario.stand.image else []
         own += on_paper(scenario.load, self.namespace) if scenario.load is not None else []
         room = gather(self.cluster, self.located, self.namespace, own)
-        seen = f"counted: pods of {'all namespaces' if room.whole else 'this one, for others may not be listed'}"
-        saw("room", 1, seen)
+        saw("room", 1, f"counted: pods of {'all namespaces' if room.whole else 'this one, for others may not be listed'}")
         return room
 
     def lacking_for_the_way_there(self) -> Findings:
@@ -100,7 +97,7 @@ class Preflight:
         load, there = scenario.load, dict(zip(scenario.candidate.serves, self._workloads(), strict=True))
         if load is None or there[serves] is None:
             return Findings()  # nobody is served by what is not there
-        meter = Meter(self.cluster, self.namespace, serves, partial(others_of, scenario, self.namespace))
+        meter = Meter(self.cluster, self.namespace, serves)
         rates = meter.rates(COUNTED_S)
         saw("counting-pod", len(rates), rates)
         if silent := [name for name, rate in rates.items() if rate is None]:

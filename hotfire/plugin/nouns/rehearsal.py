@@ -28,7 +28,7 @@ class Rehearsal:
             raise Unjudged(f"the {self.of} was not proven: nothing is deployed over what is there", reason=Reason.NO_EFFECT)
         run = self.run
         run.again()
-        candidate = Candidate(run.cluster, run.located, run.namespace, run.anchor, run.applied, run.others)
+        candidate = Candidate(run.cluster, run.located, run.namespace, run.anchor, run.applied)
         if wrong := candidate.pods.not_ready(within) or candidate.strangers():
             return wrong
         try:

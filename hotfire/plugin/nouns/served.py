@@ -53,7 +53,7 @@ class ServedBy:
         run, contract = self.run, contract_of(self.serves.runtime)
         out: dict[str, float] = {}
         with suppress(ApiError):
-            for pod in serving(run.cluster, self.serves, run.namespace, run.others).pods:
+            for pod in serving(run.cluster, self.serves, run.namespace).pods:
                 name, text = str(pod["metadata"]["name"]), ""
                 if self._counter():
                     with suppress(ApiError):
