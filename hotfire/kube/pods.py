@@ -97,6 +97,16 @@ def condition(pod: Object, kind: str) -> Mapping[str, Any]:
     return next((item for item in (pod.get("status") or {}).get("conditions") or () if item["type"] == kind), {})
 
 
+def is_ready(obj: Object) -> bool:
+    """Of a pod or a node: its Ready condition is true."""
+    return condition(obj, "Ready").get("status") == "True"
+
+
+def controlled_by(obj: Object, uid: str) -> bool:
+    """Whether the object's controller is the owner with that UID."""
+    return any(owner.get("controller") and owner["uid"] == uid for owner in obj["metadata"].get("ownerReferences", ()))
+
+
 def ready_since(pod: Object) -> datetime | None:
     """When the pod last became Ready, by the server's clock; None while it is not."""
     found = condition(pod, "Ready")

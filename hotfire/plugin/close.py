@@ -19,7 +19,7 @@ from hotfire.report import live, write_all
 from hotfire.report.story import RECORD
 from hotfire.rollout import job
 from hotfire.rollout.ask import through_api_server
-from hotfire.rollout.closure import WORKLOADS, referred
+from hotfire.rollout.closure import is_workload, referred
 from hotfire.rollout.committed import moved
 from hotfire.rollout.settle import Ending as Settlement
 from hotfire.rollout.settle import Settling, finish
@@ -170,7 +170,7 @@ def _redactor(journal: Journal) -> Redactor:
     """Knows the values of every Secret that the candidate has to do with."""
     cluster, space, redactor = journal.cluster, journal.body.namespace, Redactor()
     refs = [entry.ref for entry in journal.body.entries if hasattr(entry, "ref")]
-    for ref in [ref for ref in refs if ref.kind in WORKLOADS or ref in journal.others]:
+    for ref in [ref for ref in refs if is_workload(ref, journal.others)]:
         live = cluster.find(ref)
         refs += referred(live, space) if live else ()
     for name in dict.fromkeys(ref.name for ref in refs if ref.kind == "Secret"):

@@ -1,6 +1,6 @@
 """Everything a rollout may touch or rests on: what the manifests write, what the pods refer to, what points at the workload."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from hotfire.kube.client import Cluster, Object, Ref, UnknownKind
 from hotfire.kube.fit import selects
@@ -21,6 +21,11 @@ POINTING = (  # kinds that act on a workload without being named by it
     ("networking.k8s.io/v1", "Ingress"),
     ("gateway.networking.k8s.io/v1", "HTTPRoute"),
 )
+
+
+def is_workload(ref: Ref, others: Collection[Ref]) -> bool:
+    """others: those that are neither Deployment nor StatefulSet."""
+    return ref.kind in WORKLOADS or ref in others
 
 
 def rank(kind: str) -> int:

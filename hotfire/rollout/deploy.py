@@ -14,7 +14,7 @@ from hotfire.journal.entries import DeleteAdded, Entry, Other, PutBack, ReplaceP
 from hotfire.journal.journal import Journal
 from hotfire.kube.client import Cluster, Conflict, Invalid, Object, Ref, Unreachable
 from hotfire.record.events import Deployed
-from hotfire.rollout.closure import CLAIM, WORKLOADS, autoscaled, referred
+from hotfire.rollout.closure import CLAIM, WORKLOADS, autoscaled, is_workload, referred
 from hotfire.rollout.may_differ import ANNOTATIONS, comparable, differences
 from hotfire.rollout.owner import BOOKKEEPING
 from hotfire.rollout.probes import RUN_LABEL, labelled
@@ -146,8 +146,7 @@ class Deploy:
                 yield DeleteAdded.of(ref, labels=pod_labels(obj, self.journal.others), pipelines=self.by_pipeline)
         edited = {ref for obj in self.objects if self._edits(obj) for ref in [Ref.of(obj)]}
         for ref, old in self.before.items():
-            workload = ref.kind in WORKLOADS or ref in self.journal.others
-            if old is not None and workload and edited & set(referred(old, ref.namespace)):
+            if old is not None and is_workload(ref, self.journal.others) and edited & set(referred(old, ref.namespace)):
                 yield ReplacePods.of(ref)
 
     def _edits(self, obj: Object) -> bool:
@@ -253,7 +252,7 @@ class Deploy:
         return lines + ([] if obj["kind"] == CLAIM else differences(asked, mine, "metadata.annotations"))
 
     def _body(self, obj: Object, live: Object) -> list[str]:
-        if obj["kind"] in WORKLOADS or Ref.of(obj) in self.journal.others:
+        if is_workload(Ref.of(obj), self.journal.others):
             asked: dict[str, Any] = self._rehearsed(obj)["spec"]
             if obj["kind"] in WORKLOADS and (obj["spec"].get("replicas") is None or autoscaled(self.cluster, live)):
                 asked["replicas"] = live["spec"]["replicas"]

@@ -14,9 +14,9 @@ from kubernetes.utils.quantity import parse_quantity
 
 from hotfire.kube.client import Cluster, Forbidden, Object, Ref
 from hotfire.kube.fit import allocatable, fits, requests
-from hotfire.kube.pods import condition, leaving, terminating
-from hotfire.rollout.closure import CLAIM, SCALER, WORKLOADS, closure, pointing_at, referred, written
-from hotfire.rollout.population import others_of
+from hotfire.kube.pods import is_ready, leaving, terminating
+from hotfire.rollout.closure import CLAIM, SCALER, closure, is_workload, pointing_at, referred, written
+from hotfire.rollout.population import others_of, selected
 from hotfire.rollout.snapshot import images_of, running
 from hotfire.scenario.images import templates
 from hotfire.scenario.model import Located
@@ -243,7 +243,7 @@ def _unknown(change: Change) -> list[str]:
     if (before["spec"].get("updateStrategy") or {}).get("type") == "OnDelete":
         return [f"{change.name} is updated OnDelete: nobody would replace the candidate's pods"]
     staying = [pod for pod in change.pods if not terminating(pod)]
-    ready = [pod for pod in staying if condition(pod, "Ready").get("status") == "True"]
+    ready = [pod for pod in staying if is_ready(pod)]
     if len(ready) < want:
         return [f"{change.name}: {len(ready)} of {want} pods serve now, there is no last known good to return to"]
     if want and not images_of(ready):
@@ -256,13 +256,12 @@ def restless(cluster: Cluster, located: Located, namespace: str) -> Iterator[str
     for ref, other in others_of(located.scenario, namespace).items():
         found = running(cluster, ref, other)
         if found is None:
-            selector = ",".join(f"{key}={value}" for key, value in sorted(other.pods.items()))
-            there = [pod["metadata"]["name"] for pod in cluster.list("v1", "Pod", namespace, labels=selector)]
+            there = [pod["metadata"]["name"] for pod in selected(cluster, namespace, other.pods)]
             if there:
                 yield f"{ref} is not there, and {', '.join(sorted(there))} with its labels are: no run could tell them apart"
             continue
         strangers = sorted(pod["metadata"]["name"] for pod in (*found.others, *found.leaving))
-        ready = [pod for pod in found.pods if condition(pod, "Ready").get("status") == "True"]
+        ready = [pod for pod in found.pods if is_ready(pod)]
         if not found.owner_uid:
             yield f"{ref}: no ControllerRevision of it says what its spec says: which pods are its spec's cannot be known"
         elif strangers:
@@ -303,7 +302,7 @@ def gather(cluster: Cluster, located: Located, namespace: str, own: Sequence[Obj
     mine = {Ref.of(obj): obj for obj in written(located, namespace)}
     changes, others, unplayed = [], others_of(located.scenario, namespace), []
     for ref, obj in mine.items():
-        if ref.kind in WORKLOADS or ref in others:
+        if is_workload(ref, others):
             found = running(cluster, ref, others.get(ref))
             before, pods = (found.workload, (*found.pods, *found.leaving, *found.others)) if found else (None, ())
             if ref not in others:

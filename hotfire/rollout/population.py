@@ -5,11 +5,13 @@ by that ReplicaSet. StatefulSet: UID -> pods owned by it that carry status.updat
 that the scenario names, and of them those that its controller marked with the newest revision (revision.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from hotfire.errors import HarnessError
 from hotfire.journal.entries import Other
 from hotfire.kube.client import Cluster, Object, Ref
+from hotfire.kube.pods import controlled_by
 from hotfire.rollout.revision import marked, marks
 from hotfire.scenario.model import Scenario
 from hotfire.scenario.serves import Serves
@@ -54,11 +56,6 @@ def _other(serves: Serves, namespace: str) -> Other | None:
     return Other.of(ref, pods=serves.labels, ready=serves.ready) if serves.ready is not None else None
 
 
-def controlled_by(obj: Object, uid: str) -> bool:
-    """Whether the object's controller is the owner with that UID."""
-    return any(owner.get("controller") and owner["uid"] == uid for owner in obj["metadata"].get("ownerReferences", ()))
-
-
 def population(cluster: Cluster, ref: Ref, other: Other | None = None) -> Population:
     """Read it once. other: what is known of it where it is of another kind. Raises NotFound when the workload is gone."""
     workload = cluster.get(ref)
@@ -79,8 +76,7 @@ def population(cluster: Cluster, ref: Ref, other: Other | None = None) -> Popula
 
 
 def _of_other(cluster: Cluster, workload: Object, other: Other) -> Population:
-    selector = ",".join(f"{key}={value}" for key, value in sorted(other.pods.items()))
-    mine = cluster.list("v1", "Pod", other.namespace, labels=selector)
+    mine = selected(cluster, other.namespace, other.pods)
     known = marks(cluster, workload)
     told = "observedGeneration" in (workload.get("status") or {})
     uid = workload["metadata"]["uid"] if known and (_observed(workload) or not told) else ""
@@ -105,6 +101,13 @@ def _sorted(workload: Object, owner: str, new: Sequence[Object], mine: Sequence[
     staying = tuple(pod for pod in new if "deletionTimestamp" not in pod["metadata"])
     leaving = tuple(pod for pod in new if "deletionTimestamp" in pod["metadata"])
     return Population(workload, owner, staying, leaving, tuple(pod for pod in mine if pod["metadata"]["uid"] not in names))
+
+
+def selected(cluster: Cluster, namespace: str, labels: Mapping[str, str]) -> list[Object]:
+    """Pods that carry the labels, terminating ones too, whether or not a workload is there for them."""
+    if not labels:
+        raise HarnessError("an empty selector would match every pod")
+    return cluster.list("v1", "Pod", namespace, ",".join(f"{key}={value}" for key, value in sorted(labels.items())))
 
 
 def endpoints(cluster: Cluster, namespace: str, service: str) -> list[Object]:

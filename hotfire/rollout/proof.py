@@ -15,15 +15,15 @@ from hotfire.journal.journal import Journal
 from hotfire.journal.lease import NotRenewed
 from hotfire.journal.store import Stored, fingerprint
 from hotfire.kube.client import ApiError, Forbidden, Object, Ref, UnknownKind
-from hotfire.kube.pods import condition, containers, grade, leaving, terminating
+from hotfire.kube.pods import containers, grade, is_ready, leaving, terminating
 from hotfire.kube.wait import pause
-from hotfire.rollout.closure import WORKLOADS, autoscaled
+from hotfire.rollout.closure import autoscaled, is_workload
 from hotfire.rollout.helm import later
 from hotfire.rollout.may_differ import comparable, differences, owners
 from hotfire.rollout.owner import last_writer
 from hotfire.rollout.patience import Passing
-from hotfire.rollout.population import Population, endpoints
-from hotfire.rollout.restore import Restore, anchor_ref, namespace_made, pods_left, swept, was_added
+from hotfire.rollout.population import Population, endpoints, selected
+from hotfire.rollout.restore import Restore, anchor_ref, namespace_made, swept, was_added
 from hotfire.rollout.snapshot import images_of, running, template_hash
 from hotfire.scenario.images import templates
 from hotfire.words import Grade, Proof
@@ -109,7 +109,7 @@ class Scene:
 
 
 def _workloads(stored: Stored, others: Collection[Ref]) -> list[Ref]:
-    return [ref for ref in map(Ref.of, stored.objects) if ref.kind in WORKLOADS or ref in others]
+    return [ref for ref in map(Ref.of, stored.objects) if is_workload(ref, others)]
 
 
 def applicable(
@@ -189,7 +189,7 @@ def population(scene: Scene) -> Finding:
         names += [_name(pod) for pod in found.pods]
     for entry in scene.added:
         if entry.labels:
-            left = [pod for pod in pods_left(scene.journal.cluster, scene.namespace, entry.labels) if _name(pod) not in names]
+            left = [pod for pod in selected(scene.journal.cluster, scene.namespace, entry.labels) if _name(pod) not in names]
             wrong += [f"{_name(pod)} of {entry.ref}, which is gone{_leaving(pod)}" for pod in left]
     return unproven("; ".join(dict.fromkeys(wrong)), names) if wrong else proven(f"{len(names)} pods, none of others", names)
 
@@ -314,7 +314,7 @@ def devices(scene: Scene) -> Finding:
     """Every device that pods of this namespace hold is held by the target; none is held by what should be gone."""
     mine = {pod["metadata"]["uid"] for found in scene.populations().values() if found for pod in found.pods}
     gone = [
-        pod for entry in scene.added if entry.labels for pod in pods_left(scene.journal.cluster, scene.namespace, entry.labels)
+        pod for entry in scene.added if entry.labels for pod in selected(scene.journal.cluster, scene.namespace, entry.labels)
     ]
     there = [pod for found in scene.populations().values() if found for pod in (*found.pods, *found.others, *found.leaving)]
     holding = {
@@ -413,7 +413,7 @@ def _unfinished(found: Population) -> list[str]:
     live, want = found.workload, found.wanted
     status = live.get("status") or {}
     if found.ready is not None:
-        ready = len([pod for pod in found.pods if condition(pod, "Ready").get("status") == "True"])
+        ready = len([pod for pod in found.pods if is_ready(pod)])
         lines = [] if found.owner_uid else ["its controller has not seen the generation"]
         return lines + ([] if ready == want else [f"{ready} of its pods are Ready, {want} wanted"])
     if int(status.get("observedGeneration", 0)) < int(live["metadata"]["generation"]):

@@ -12,7 +12,7 @@ from typing import Any
 
 from hotfire.errors import BadInput, HarnessError, Unjudged
 from hotfire.kube.client import Cluster, Object, Ref
-from hotfire.kube.pods import condition
+from hotfire.kube.pods import is_ready
 from hotfire.scenario.model import Located
 from hotfire.scenario.serves import Serves
 from hotfire.words import Blame, Reason
@@ -135,7 +135,7 @@ def node_url(cluster: Cluster, service: Object, scheme: str = "http") -> str:
 
     Raises HarnessError when no node is Ready.
     """
-    ready = [node for node in cluster.list("v1", "Node") if condition(node, "Ready").get("status") == "True"]
+    ready = [node for node in cluster.list("v1", "Node") if is_ready(node)]
     ready.sort(key=lambda node: (bool(node["spec"].get("taints")), node["metadata"]["name"]))
     addresses = [address["address"] for node in ready for address in node["status"]["addresses"] if _inside(address)]
     if not addresses:

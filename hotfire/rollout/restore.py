@@ -14,9 +14,9 @@ from hotfire.errors import HarnessError
 from hotfire.journal.entries import DeleteAdded, DeleteNamespace, ReplacePods, SuspendSync
 from hotfire.journal.journal import Journal
 from hotfire.journal.store import Stored
-from hotfire.kube.client import ApiError, Cluster, Conflict, Forbidden, Invalid, NotFound, Object, Ref, UnknownKind
+from hotfire.kube.client import ApiError, Conflict, Forbidden, Invalid, NotFound, Object, Ref, UnknownKind
 from hotfire.kube.deletion import delete_while
-from hotfire.kube.pods import condition, leaving, terminating
+from hotfire.kube.pods import is_ready, leaving, terminating
 from hotfire.rollout.closure import CONFIG, autoscaled, rank
 from hotfire.rollout.helm import installed, later, same_revision
 from hotfire.rollout.may_differ import ANNOTATIONS, comparable, owners
@@ -236,10 +236,10 @@ class Restore:
 
     def _delete_few(self, wanted: int, doomed: Sequence[Object], pods: Sequence[Object]) -> None:
         """Those that do not serve, and of the others as many as leave all but one of the wanted serving."""
-        may_go = len([pod for pod in pods if _ready(pod)]) - max(0, wanted - 1)
-        for pod in sorted(doomed, key=_ready):
-            may_go -= _ready(pod)
-            if _ready(pod) and may_go < 0:
+        may_go = len([pod for pod in pods if is_ready(pod)]) - max(0, wanted - 1)
+        for pod in sorted(doomed, key=is_ready):
+            may_go -= is_ready(pod)
+            if is_ready(pod) and may_go < 0:
                 self.waiting.append(f"{Ref.of(pod)} ran on the candidate's configuration, its turn comes")
             else:
                 self._delete(pod)
@@ -255,7 +255,7 @@ class Restore:
             if not found.owner_uid:
                 self.waiting.append(f"{Ref.of(obj)} was not looked at by its controller yet")
             for pod in found.others if found.owner_uid else ():
-                if not _ready(pod):
+                if not is_ready(pod):
                     self._delete(pod)
 
     def _population(self, ref: Ref) -> Population | None:
@@ -266,10 +266,6 @@ class Restore:
         except NotFound:
             self.waiting.append(f"{ref} has just gone: it is made again")
             return None
-
-
-def _ready(pod: Object) -> bool:
-    return condition(pod, "Ready").get("status") == "True"
 
 
 def _over(obj: Object, live: Object, scaled: bool) -> Object:
@@ -320,10 +316,3 @@ def swept(journal: Journal) -> Iterator[Object]:
         except (Forbidden, UnknownKind):
             continue
         yield from (obj for obj in found if obj["metadata"]["name"] != anchor)
-
-
-def pods_left(cluster: Cluster, namespace: str, labels: dict[str, str]) -> list[Object]:
-    """Pods that a workload which is gone may have left: those that its selector matches, terminating ones too."""
-    if not labels:
-        raise HarnessError("an empty selector would match every pod")
-    return cluster.list("v1", "Pod", namespace, ",".join(f"{key}={value}" for key, value in sorted(labels.items())))

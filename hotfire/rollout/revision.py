@@ -9,13 +9,14 @@ one of it.
 from collections.abc import Mapping
 
 from hotfire.kube.client import Cluster, Object
+from hotfire.kube.pods import controlled_by
 from hotfire.scenario.images import is_template, templates
 
 
 def marks(cluster: Cluster, workload: Object) -> frozenset[str]:
     """Values of the labels by which pods of the newest revision are known; empty while it is not of the spec of now."""
     meta = workload["metadata"]
-    kept = [one for one in cluster.list("apps/v1", "ControllerRevision", meta["namespace"]) if _of(one, meta["uid"])]
+    kept = [one for one in cluster.list("apps/v1", "ControllerRevision", meta["namespace"]) if controlled_by(one, meta["uid"])]
     if not kept:
         return frozenset()
     newest = max(kept, key=lambda one: int(one["revision"]))
@@ -32,10 +33,6 @@ def marked(pod: Object, marks: frozenset[str], workload: Object) -> bool:
     shared = _template_labels(workload)
     labels = (pod["metadata"].get("labels") or {}).items()
     return any(value in marks for key, value in labels if ("hash" in key or "revision" in key) and key not in shared)
-
-
-def _of(revision: Object, uid: str) -> bool:
-    return any(owner.get("controller") and owner["uid"] == uid for owner in revision["metadata"].get("ownerReferences") or ())
 
 
 def _template_labels(workload: Object) -> set[str]:

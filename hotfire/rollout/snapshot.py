@@ -10,7 +10,7 @@ from hotfire.journal.store import Fingerprint, Stored, fingerprint, new_key
 from hotfire.kube.client import Cluster, NotFound, Object, Ref
 from hotfire.kube.pods import containers
 from hotfire.record.events import Snapshot as SnapshotEvent
-from hotfire.rollout.closure import CLAIM, WORKLOADS, closure, unknown
+from hotfire.rollout.closure import CLAIM, closure, is_workload, unknown
 from hotfire.rollout.may_differ import comparable
 from hotfire.rollout.population import Population, others_of, population
 from hotfire.scenario.model import Located
@@ -93,7 +93,7 @@ def take(cluster: Cluster, located: Located, namespace: str) -> Snapshot:
             secrets.append(live)
     key = new_key() if secrets or any(ref.kind == "Secret" for ref in before) else b""
     others = others_of(located.scenario, namespace)
-    workloads = [ref for ref in before if ref.kind in WORKLOADS or ref in others]
+    workloads = [ref for ref in before if is_workload(ref, others)]
     serving = {str(ref): found for ref in workloads if (found := running(cluster, ref, others.get(ref))) is not None}
     return Snapshot(before, [fingerprint(one, key) for one in secrets], serving, key, tuple(unknown(cluster)))
 

@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,12 +31,12 @@ def between(
     """Do `change` before each of the first deletions of objects of this name; the resourceVersions that deletions carried."""
     real, carried = cluster.delete, list[str]()
 
-    def delete(ref: Ref, **more: object) -> None:
+    def delete(ref: Ref, **more: Any) -> None:
         if ref.name == name:
             carried.append(str(more.get("resource_version")))
             if len(carried) <= times:
                 change(ref)
-        real(ref, **more)  # type: ignore[arg-type]
+        real(ref, **more)
 
     monkeypatch.setattr(cluster, "delete", delete)
     return carried

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 
+from hotfire.kube.client import Cluster
 from hotfire.rollout.revision import marked, marks
 from hotfire.rollout.rights import foreign_rights
 from hotfire.scenario.images import containers, templates
@@ -109,18 +110,18 @@ class Revisions:
 
 
 WORKLOAD = {**SET, "metadata": {"name": "tiny", "namespace": "ns", "uid": "u"}}
-TEMPLATE = SET["spec"]["leaderWorkerTemplate"]
+TEMPLATE: dict[str, Any] = SET["spec"]["leaderWorkerTemplate"]
 
 
-def revision(number: int, template: object = TEMPLATE, uid: str = "u", **labels: str) -> dict[str, Any]:
+def revision(number: int, template: dict[str, Any] = TEMPLATE, uid: str = "u", **labels: str) -> dict[str, Any]:
     meta = {"name": f"tiny-{number}", "labels": {"role": "leader", "x/template-revision-hash": f"h{number}", **labels},
             "ownerReferences": [{"controller": True, "uid": uid}]}  # fmt: skip
-    held = {"spec": {"leaderWorkerTemplate": {**dict(template), "$patch": "replace"}}}  # type: ignore[call-overload]
+    held = {"spec": {"leaderWorkerTemplate": {**template, "$patch": "replace"}}}
     return {"metadata": meta, "revision": number, "data": held}
 
 
-def known(*kept: dict[str, Any]) -> frozenset[str]:
-    return marks(Revisions(*kept), WORKLOAD)  # type: ignore[arg-type]
+def known(*kept: dict[str, Any], workload: dict[str, Any] = WORKLOAD) -> frozenset[str]:
+    return marks(cast(Cluster, Revisions(*kept)), workload)
 
 
 def changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
@@ -154,7 +155,7 @@ def test_a_controller_that_has_not_acted_has_no_pods_of_the_spec(change: str) ->
 def test_a_size_around_the_templates_counts_and_what_the_controller_leaves_out_does_not() -> None:
     assert known(revision(1, {**TEMPLATE, "size": 4})) == frozenset()
     left_out = {**WORKLOAD, "spec": {**SET["spec"], "networkConfig": {"subdomainPolicy": "Shared"}}}
-    assert marks(Revisions(revision(1)), left_out)  # type: ignore[arg-type]
+    assert known(revision(1), workload=left_out)
 
 
 def test_without_a_history_nothing_is_known() -> None:

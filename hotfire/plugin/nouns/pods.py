@@ -9,7 +9,7 @@ from hotfire.errors import Unjudged
 from hotfire.gates.blame import Facts, attribute
 from hotfire.kube.client import Cluster, Object, Ref
 from hotfire.kube.exec import run_in
-from hotfire.kube.pods import condition, fits, grade, stamp
+from hotfire.kube.pods import condition, fits, grade, is_ready, stamp
 from hotfire.kube.wait import Late, wait_for
 from hotfire.rollout.population import Population, serving
 from hotfire.scenario.model import InjectedSecret, Scenario
@@ -25,7 +25,7 @@ def name(pod: Object) -> str:
 
 def complete(found: Population) -> bool:
     """Whether every pod of the newest template is there and Ready."""
-    return bool(found.owner_uid) and len(found.pods) == found.wanted and all(map(_ready, found.pods))
+    return bool(found.owner_uid) and len(found.pods) == found.wanted and all(map(is_ready, found.pods))
 
 
 class CandidatePods:
@@ -82,7 +82,7 @@ class CandidatePods:
 
     def not_ready(self, within: float) -> Findings:
         """Pods that are not Ready after `within` seconds; stops early on what no restart can clear."""
-        return self._wait("ready-pod", "ready", within, _ready)
+        return self._wait("ready-pod", "ready", within, is_ready)
 
     def _wait(self, noun: str, what: str, within: float, done: Callable[[Object], bool]) -> Findings:
         def until(objects: Mapping[str, Object]) -> Pods | None:
@@ -230,11 +230,6 @@ def secret_value(cluster: Cluster, namespace: str, secret: str, key: str) -> str
     if key not in data:
         raise Unjudged(f"Secret {secret} has no key {key}", reason=Reason.NO_DATA, blame=Blame.CANDIDATE)
     return base64.b64decode(data[key]).decode()
-
-
-def _ready(pod: Object) -> bool:
-    conditions = pod.get("status", {}).get("conditions") or ()
-    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
 
 
 def _scheduled(pod: Object) -> bool:
