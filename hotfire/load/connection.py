@@ -172,8 +172,10 @@ class Connection:
         self.flight: Any = None
         self.open, self.registered, self.wants = False, EPOLLOUT, EPOLLOUT
         self.stamped = context is None and dialer.kernel_stamps
-        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._in, self._out, server_hostname=host) if context else None
+        self._tls = None
+        if context is not None:
+            self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+            self._tls = context.wrap_bio(self._in, self._out, server_hostname=host)
 
     def opened(self) -> bool:
         """Called when it can be written or, in a TLS handshake, read: whether it is ready to carry a request."""

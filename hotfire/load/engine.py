@@ -29,6 +29,7 @@ IDLE = 1.5  # an idle connection is not trusted for longer: engines close theirs
 LINGER = 0.5  # after the end marker, for the end of the framing that lets a connection be used again
 PACE, CROWD = 2_000, 16  # with the kernel's stamps, reads of a crowd are taken together every 2 ms: nothing is lost by it
 BATCH = 64  # reads between two looks at what is due
+TURN = 2_000  # microseconds of reading after which what else runs in this process has its turn
 QUIET_US = 100_000  # silences from here on are kept
 TFD_TIMER_ABSTIME, TFD_FLAGS = 1, 0o2004000  # nonblock, cloexec
 READ = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR
@@ -132,8 +133,8 @@ class Engine:
 
     def turn(self) -> bool:
         """All that can be done now, without waiting; False when the load is over."""
-        self.asked = False
-        more = True
+        self.asked, began = False, self._now()
+        behind = more = True
         while more:
             self.dialer.anchor()
             self._issue()  # before reading, and between: what is due is not kept waiting by what came
@@ -144,7 +145,8 @@ class Engine:
                     self._quiets.append((self._quiet_since, self._still - self._quiet_since))
                 self._quiet_since = polled
             self._still = polled
-            more = len(events) == BATCH
+            behind = len(events) == BATCH
+            more = behind and polled - began < TURN
         if self.dialer.newest:
             self.check.reading.add((time.time_ns() - self.dialer.newest) / 1e3)
             self.dialer.newest = 0
@@ -156,7 +158,7 @@ class Engine:
             self._end()
             return False
         wake = min(self._due(), self._swept + round(SWEEP * 1e6))
-        self.paced = len(self.flights) > CROWD and self.dialer.kernel_stamps
+        self.paced = len(self.flights) > CROWD and self.dialer.kernel_stamps and not behind
         self.timer.set(self.t0 + 1000 * (min(wake, now + PACE) if self.paced else wake))
         return True
 
@@ -313,9 +315,7 @@ class Engine:
                         at = (stamp - self.t0) // 1000
                     if data:
                         heard = True
-                        answer = flight.answer
-                        answer.feed(data, at)
-                        if answer.ended or answer.complete:
+                        if flight.answer.feed(data, at):
                             self._whole(flight, at)
                     elif data is not None:
                         self._finish(flight, at, flight.answer.closed(), flight.answer.note())

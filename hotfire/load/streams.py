@@ -28,8 +28,8 @@ class Answer:
     """What came back for one request. `complete`: nothing more belongs to it. `reusable`: the connection may go on."""
 
     __slots__ = (
-        "_aligned", "_body", "_buffer", "_chunked", "_close", "_data", "_dialect", "_in_body", "_left", "_prefix",
-        "_stray", "_suffix", "coalesced", "complete",
+        "_aligned", "_begin", "_body", "_buffer", "_chunked", "_close", "_data", "_dialect", "_in_body", "_left",
+        "_stray", "_suffix", "_within", "coalesced", "complete",
         "done_at", "ended", "error", "finish", "first_byte", "first_token", "gaps", "head_at", "headers", "last_read",
         "last_token", "reusable", "status", "tokens", "usage",
     )  # fmt: skip
@@ -41,7 +41,8 @@ class Answer:
         self._stray = b""  # lines that are none of an event stream
         self._data: list[bytes] = []  # data lines of the event being read
         self._in_body = self._chunked = self._close = self._aligned = False
-        self._prefix = self._suffix = b""  # of the last token's event, around its text
+        self._begin = self._suffix = b""  # of the last token's chunk, around its text, without its size
+        self._within = 0  # where this beginning ends at the latest
         self._left = 0  # bytes of the chunk, or of the body, still to come; -1: until the connection ends
         self.status, self.headers = 0, dict[str, str]()
         self.complete = self.reusable = self.ended = False
@@ -52,15 +53,14 @@ class Answer:
         self.gaps: list[int] = []
         self.first_byte = self.head_at = self.first_token = self.last_token = self.done_at = self.last_read = -1
 
-    def feed(self, data: bytes, at: int) -> None:
-        """What one read gave. Raises BadAnswer."""
+    def feed(self, data: bytes, at: int) -> bool:
+        """What one read gave; whether the answer's end is among what came so far. Raises BadAnswer."""
         if self._aligned:  # the usual read: one chunk, one event, a token as the last one was
-            prefix, suffix = self._prefix, self._suffix
-            cut = data.find(b"\r\n", 0, 8)
-            start, stop = cut + 2 + len(prefix), len(data) - len(suffix)
-            if start < stop and SIZES.get(data[:cut]) == len(data) - cut - 4:
-                text = data[start:stop]
-                if data.startswith(prefix, cut + 2) and data.endswith(suffix) and b'"' not in text and b"\n" not in text:
+            begin, suffix = self._begin, self._suffix
+            cut = data.find(begin, 1, self._within)
+            if cut > 0 and SIZES.get(data[:cut]) == len(data) - cut - 4 and data.endswith(suffix):
+                text = data[cut + len(begin) : -len(suffix)]
+                if text and b'"' not in text and b"\n" not in text:
                     gap = at - self.last_token
                     self.tokens += 1
                     self.last_token = at
@@ -69,16 +69,16 @@ class Answer:
                     else:
                         self.gaps.append(0)
                         self.coalesced += 1
-                    return
+                    return False
         if self.first_byte < 0:
             self.first_byte = at
         self.last_read = at
         self._buffer += data
-        if not self._in_body and not self._read_head(at):
-            return
-        self._read_body(at)
-        rest = self._left or self._buffer or self._body or self._data or self.ended or self.complete
-        self._aligned = self._chunked and not rest and bool(self._prefix) and self.first_token >= 0
+        if self._in_body or self._read_head(at):
+            self._read_body(at)
+            rest = self._left or self._buffer or self._body or self._data or self.ended or self.complete
+            self._aligned = self._chunked and not rest and bool(self._begin) and self.first_token >= 0
+        return self.ended or self.complete
 
     def closed(self) -> str:
         """The connection ended; the error class this makes, empty if the answer was whole."""
@@ -238,7 +238,8 @@ class Answer:
             return False
         rest = STRING.match(piece, found.end())
         if rest is not None and piece[found.end() - 1 : found.end()] == b'"':
-            self._prefix, self._suffix = piece[: found.end()], piece[rest.end() :] + b"\r\n"
+            self._begin, self._suffix = b"\r\n" + piece[: found.end()], piece[rest.end() :] + b"\r\n"
+            self._within = len(self._begin) + 8
         self._token(at)
         return True
 

@@ -14,9 +14,10 @@ import pytest
 
 from hotfire.errors import HarnessError, Interrupted, Unjudged
 from hotfire.kube.wait import forget_interrupt, interrupt
-from hotfire.load.engine import Engine
+from hotfire.load.engine import BATCH, Engine
 from hotfire.load.marks import Mark
 from hotfire.load.plan import Plan
+from hotfire.load.polling import EPOLLIN
 from hotfire.load.run import LoadRun, Progress
 from hotfire.load.samples import Collector, Samples, Writer, read
 from hotfire.load.target import Target
@@ -176,6 +177,25 @@ def test_only_open_requests_are_held_whatever_came_before_them(
     carry_here(engine)
     assert len(held) == 31 and read(tmp_path / "s").errors() == {"http_5xx": 30, "timeout_first": 1}
     assert all(kept == open_then for kept, open_then in held)
+
+
+def test_however_much_comes_what_else_runs_in_the_process_has_its_turn(planned: Callable[..., Plan], tmp_path: Path) -> None:
+    """At 1,200 streams the reading never came to its end, and the heartbeat beside it was late by 50 ms: INVALID."""
+
+    class Flood:
+        polls = 0
+
+        def poll(self, *_: int) -> list[tuple[int, int]]:
+            self.polls += 1
+            assert self.polls < 100_000, "it reads on for ever"
+            return [(-1, EPOLLIN)] * BATCH
+
+    plan, target = planned("constant 1/s", 1), Target("http://127.0.0.1:1", "chat", "m")
+    engine = Engine(plan, target, {}, Writer(tmp_path / "s"), lambda _: None, lambda *_: None)
+    engine.begin(time.monotonic_ns() + 10**10)
+    engine.epoll = Flood()  # type: ignore[assignment]
+    assert engine.turn() and engine.epoll.polls > 1 and not engine.paced  # type: ignore[attr-defined]
+    engine.writer.close()
 
 
 def carry_here(engine: Engine, go_at: tuple[float, int] | None = None) -> None:
