@@ -28,9 +28,9 @@ def abort(cluster: Cluster, namespace: str, workload: str | None = None, *, tell
 
     Raises Refused while a living run holds the Lease or for a journal of another version, Damaged for one that is none.
     """
-    found, unknown = _unended(cluster, namespace, workload)
-    if not found and not unknown and not free(cluster, namespace, tell):
-        tell(f"namespace {namespace}: every run on {workload or 'it'} has ended: nothing to do")
+    found, unknown, others = _unended(cluster, namespace, workload)
+    if not found and not unknown and (others or not free(cluster, namespace, tell)):
+        tell(f"namespace {namespace}: every run on {workload or 'it'} has ended: nothing to do{others}")
     return _finished(found, unknown, "abort", tell)
 
 
@@ -39,10 +39,10 @@ def resume(cluster: Cluster, namespace: str, workload: str | None = None, *, tel
 
     Raises as `abort` does, and Refused for a run that was confirmed: nothing of it is to be restored.
     """
-    found, unknown = _unended(cluster, namespace, workload)
+    found, unknown, others = _unended(cluster, namespace, workload)
     confirmed = [journal for journal in found if journal.state is State.CONFIRMED]
     if not found and not unknown:
-        tell(f"namespace {namespace}: no way back on {workload or 'it'} is unfinished: nothing to do")
+        tell(f"namespace {namespace}: no way back on {workload or 'it'} is unfinished: nothing to do{others}")
     unknown += [Refused(f"run {one.body.run} confirmed {_names(one)}: {next_step(one.body)}") for one in confirmed]
     return _finished([journal for journal in found if journal not in confirmed], unknown, "resume", tell)
 
@@ -140,15 +140,21 @@ def known(cluster: Cluster, namespace: str) -> tuple[list[Journal], list[Refused
     return [one for one in found if one.body.namespace == namespace], unknown
 
 
-def _unended(cluster: Cluster, namespace: str, workload: str | None) -> tuple[list[Journal], list[Refused]]:
-    """Raises BadInput for a namespace that neither is there nor ever was a run's."""
+def _unended(cluster: Cluster, namespace: str, workload: str | None) -> tuple[list[Journal], list[Refused], str]:
+    """Journals about the workload, what cannot be read, and what else is not ended, for who has mistyped the workload.
+
+    Raises BadInput for a namespace that neither is there nor ever was a run's.
+    """
     found, unknown = known(cluster, namespace)
     if not found and not unknown:
         with suppress(Forbidden):
             if cluster.find(Ref("v1", "Namespace", "", namespace)) is None:
                 raise BadInput(f"--namespace {namespace}: not there, and no journal of hotfire is about it")
     key = key_of(workload) if workload else ""
-    return [one for one in found if not one.ended and (not key or key in one.body.workloads)], unknown
+    unended = [one for one in found if not one.ended]
+    asked = [one for one in unended if not key or key in one.body.workloads]
+    others = ", ".join(f"run {one.body.run} on {_names(one)}" for one in unended if one not in asked)
+    return asked, unknown, f"; not ended here: {others}" if others else ""
 
 
 def free(cluster: Cluster, namespace: str, tell: Tell) -> list[str]:

@@ -38,6 +38,15 @@ def test_resume_takes_restoring_from_a_dead_executor_and_proves(scene, told):
 
 
 @pytest.mark.parametrize("command", [abort, resume])
+def test_for_a_mistyped_workload_it_says_what_is_not_ended_here_and_leaves_it_alone(scene, told, command):
+    scene.dies()
+    before, holder = scene.read().live, holder_of(scene.cluster, scene.namespace, LLAMA)
+    assert command(scene.cluster, scene.namespace, "lama", tell=told.append) is None
+    assert told == [told[0]] and told[0].endswith(f"nothing to do; not ended here: run run-a on {LLAMA}")
+    assert scene.read().live == before and holder_of(scene.cluster, scene.namespace, LLAMA) == holder == "run-a"
+
+
+@pytest.mark.parametrize("command", [abort, resume])
 def test_a_living_run_is_never_taken_over(scene, told, command):
     scene.journal.write(watchdog="")
     before = scene.journal.live
