@@ -46,10 +46,20 @@ class Account(httpx.Auth):
         if realm.scheme != "https" and request.url.scheme == "https":
             return  # nobody else may hear the password
         told = yield httpx.Request("GET", realm, headers={"Authorization": self._basic})
-        token = told.json() if told.status_code == 200 else {}
-        if said := token.get("token") or token.get("access_token"):
+        if told.status_code != 200:
+            return  # its refusal is what the user is told
+        if said := _token(told):
             request.headers["Authorization"] = self._said = f"Bearer {said}"
-            yield request
+        yield request  # without one, too: a page of some proxy is no answer of the registry
+
+
+def _token(told: httpx.Response) -> str:
+    """Empty where none came: a page of HTML, as a rule."""
+    try:
+        token = told.json()
+        return str(token.get("token") or token.get("access_token") or "")
+    except (ValueError, AttributeError):
+        return ""
 
 
 def registry_of(target: str, plain_http: bool = False) -> tuple[Registry, str]:
