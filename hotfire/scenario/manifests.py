@@ -174,12 +174,20 @@ def _placed(item: Manifest, namespace: str, prerequisite: bool) -> Iterator[str]
         yield f"{item.where('metadata', 'namespace')}: namespace {foreign!r} is foreign, {namespace!r} or none is allowed"
     elif "namespace" not in meta or not prerequisite:
         meta["namespace"] = namespace
-    for loc in (("metadata",), ("spec", "template", "metadata")):
-        for group in ("labels", "annotations"):
-            keys = below(item.data, *loc, group)
-            for key in keys if isinstance(keys, dict) else ():
-                if key.startswith(OURS):
-                    yield f"{item.where(*loc, group, key)}: {key!r} is hotfire's own, only a run may set it"
+    for loc in _keys(item.data):
+        if str(loc[-1]).startswith(OURS):
+            yield f"{item.where(*loc)}: {loc[-1]!r} is hotfire's own, only a run may set it"
+
+
+def _keys(node: Any, loc: Loc = ()) -> Iterator[Loc]:
+    """Where the labels and annotations are of an object, and of all that it is a template of."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node if isinstance(node, list) else ()):
+        if key == "metadata":
+            for group in ("labels", "annotations"):
+                named = below(value, group)
+                yield from ((*loc, key, group, name) for name in (named if isinstance(named, dict) else ()))
+        else:
+            yield from _keys(value, (*loc, key))
 
 
 def _twice(item: Manifest, others: list[Manifest]) -> Iterator[str]:

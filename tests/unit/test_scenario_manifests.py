@@ -36,6 +36,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "no object": ("---\n", "---\n- a\n---\n", f"{ALL}:13:1: no object, a mapping with apiVersion, kind and metadata.name is expected"),
     "a label of ours": ("labels: {app: tiny}}\nspec", "labels: {app: tiny, hotfire.dev/run: x}}\nspec", f"{ALL}:3:44: 'hotfire.dev/run' is hotfire's own, only a run may set it"),
     "a label of ours on the pods": ("    metadata: {labels: {app: tiny}}", "    metadata: {labels: {app: tiny}, annotations: {hotfire.dev/x: y}}", f"{ALL}:8:51: 'hotfire.dev/x' is hotfire's own, only a run may set it"),
+    "a label of ours deep in another kind": ("---\n", "---\napiVersion: batch/v1\nkind: CronJob\nmetadata: {name: c}\nspec: {jobTemplate: {spec: {template: {metadata: {labels: {hotfire.dev/run: x}}}}}}\n---\n", f"{ALL}:16:60: 'hotfire.dev/run' is hotfire's own, only a run may set it"),
     "a label that is no string": ("labels: {app: tiny}}\nspec", "labels: {app: tiny, beta: yes}}\nspec", f"{ALL}:3:44: metadata.labels holds True, a string is expected, quote it"),
     "one identity twice": ("---\n", "---\napiVersion: apps/v1beta1\nkind: Deployment\nmetadata: {name: tiny}\nspec: {template: {spec: {containers: [{name: a, image: i}]}}}\n---\n", f"{ALL}:13:1: Deployment tiny is there twice, first at {ALL}:1:1, one is allowed"),
     "a duplicate key": ("  replicas: 2\n", "  replicas: 2\n  replicas: 3\n", f"{ALL}:6:3: duplicate key 'replicas', first at 5:3, one of them is allowed"),
