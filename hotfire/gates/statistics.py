@@ -42,7 +42,7 @@ __all__ = [
 LOOKS = (1, 1.5, 2, 3, 4)
 LEVELS = (0.5, 0.75, 0.9, 0.95, 0.99)
 # Tuned on simulated worlds, not derived (facts: statistics.md); bench/statistics.py measures what they are worth.
-KAPPA = 3.5  # what the upper value of tau still misses
+KAPPA = 3.2  # what the upper value of tau still misses; at the facts' 3.5 the worst world is as wrong (4.0 %)
 Z, BATCHES = 2.0, 16
 NEED_PASS, NEED_FAIL = 80, 20  # taus a run must hold before it may PASS, or FAIL
 LEAST_PASS, LEAST_FAIL = 2_000, 100  # requests likewise: fewer cannot show their own dependence
