@@ -194,7 +194,9 @@ def test_however_much_comes_what_else_runs_in_the_process_has_its_turn(planned: 
     engine = Engine(plan, target, {}, Writer(tmp_path / "s"), lambda _: None, lambda *_: None)
     engine.begin(time.monotonic_ns() + 10**10)
     engine.epoll = Flood()  # type: ignore[assignment]
+    engine.dialer.newest = time.time_ns() - 10**9  # what a freeze of the target let wait is not the client's delay
     assert engine.turn() and engine.epoll.polls > 1 and not engine.paced  # type: ignore[attr-defined]
+    assert engine.check.reading.total == 0
     engine.writer.close()
 
 
