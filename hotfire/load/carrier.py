@@ -62,10 +62,11 @@ def carry(
     say_samples = lambda data: pipe.say({"samples": base64.b64encode(data).decode()})  # noqa: E731
     writer = Writer(out / numbered(FILE, k, of), say_samples if remote else None)
     target = replace(target, slots=-(-target.slots // of))
+    path = target.path
 
     def on_end(micros: int, error: str, tokens: int) -> None:
         environment.events.request.fire(  # type: ignore[no-untyped-call]
-            request_type=target.api, name=target.path, response_time=micros / 1e3, response_length=tokens,
+            request_type=target.api, name=path, response_time=micros / 1e3, response_length=tokens,
             exception=RuntimeError(error) if error else None, context={},
         )  # fmt: skip
 

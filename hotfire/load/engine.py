@@ -18,7 +18,7 @@ from typing import Any
 from hotfire.load.connection import READ_SIZE, TIMESPEC, Address, Connection, Dialer, Lost
 from hotfire.load.dialects import DIALECTS
 from hotfire.load.plan import Item, Plan
-from hotfire.load.polling import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, epoll
+from hotfire.load.polling import EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, epoll
 from hotfire.load.samples import BACKLOG, CANCELLED, Writer, pack_gaps
 from hotfire.load.selfcheck import ClientCheck
 from hotfire.load.streams import Answer, BadAnswer
@@ -33,6 +33,7 @@ TURN = 2_000  # microseconds of reading after which what else runs in this proce
 QUIET_US = 100_000  # silences from here on are kept
 TFD_TIMER_ABSTIME, TFD_FLAGS = 1, 0o2004000  # nonblock, cloexec
 READ = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR
+READ_ONCE = READ | EPOLLET  # told once per arrival: what a read leaves there must be asked for again
 
 
 @dataclass(slots=True, eq=False)
@@ -90,13 +91,19 @@ class Engine:
         self._items = filter(partial(_mine, part), plan.items())
         self._next: Item | None = None
         self._prompts = plan.prompts()
-        self._headers = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self._head = (
+            f"POST {target.path} HTTP/1.1\r\nHost: {target.authority}\r\nContent-Type: application/json\r\n"
+            + "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+            + "Connection: close\r\n" * (not target.max_age_s)
+        )  # of every request
         words = (word for value in headers.values() for word in (value, value.split()[-1] if value else ""))
         self._secrets = [word for word in words if len(word) > 3]  # the token alone, too: "Bearer" is no secret
         lead = plan.header.warm_up  # requests of each look that have not ended:
         self._left = [_count(part, lead + size) - _count(part, lead) for size in plan.header.looks]
         self._look = 0  # looks that have ended
         self._granted = 0  # the look up to which requests may be sent
+        self._waits = plan.header.waits
+        self._cap = self._capped()
         self._finished = False  # nothing more is sent
         self._drain_to: int | None = None
         self._spaced_due = self._shift = 0
@@ -111,9 +118,10 @@ class Engine:
     def go(self, look: int) -> None:
         """Requests up to this look (from 1) may be sent."""
         if look - 1 > self._granted:
-            if self._next is not None and self._next.index >= self._cap():  # it had to stop: what follows moves with it
+            if self._next is not None and self._next.index >= self._cap:  # it had to stop: what follows moves with it
                 self._shift = max(self._shift, self._now() - self._next.due_us)
             self._granted = look - 1
+            self._cap = self._capped()
             self._spaced_due = max(self._spaced_due, self._now())
 
     def stop(self, drain_s: float) -> None:
@@ -165,18 +173,18 @@ class Engine:
     def _now(self) -> int:
         return (time.monotonic_ns() - self.t0) // 1000
 
-    def _cap(self) -> int:
+    def _capped(self) -> int:
         """Index of the first request that may not be sent yet. An open loop runs on into the next look while this one is
         judged: a pause would empty the target's queue."""
-        ahead = self._granted if self.plan.header.waits else self._granted + 1
+        ahead = self._granted if self._waits else self._granted + 1
         looks = self.plan.header.looks
         return self.plan.header.warm_up + looks[min(ahead, len(looks) - 1)]
 
     def _due(self) -> int:
         """When the next request is due, far off when none is."""
-        if self._next is None or self._finished or self._next.index >= self._cap():
+        if self._next is None or self._finished or self._next.index >= self._cap:
             return 1 << 60
-        if self.plan.header.waits:
+        if self._waits:
             return 1 << 60 if len(self.flights) >= (self.plan.header.closed or 1) else self._spaced_due
         return self._next.due_us + self._shift
 
@@ -233,11 +241,7 @@ class Engine:
     def _request(self, item: Item) -> bytes:
         text = self.plan.text(self._prompts, item)
         body = json.dumps(self.dialect.body(self.target.model, text, item.max_tokens)).encode()
-        close = "Connection: close\r\n" if not self.target.max_age_s else ""
-        head = (
-            f"POST {self.target.path} HTTP/1.1\r\nHost: {self.target.authority}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\nX-Request-Id: {self._rid(item)}\r\n{close}{self._headers}\r\n"
-        )
+        head = f"{self._head}Content-Length: {len(body)}\r\nX-Request-Id: {self._rid(item)}\r\n\r\n"
         return head.encode() + body
 
     def _rid(self, item: Item) -> str:
@@ -285,7 +289,7 @@ class Engine:
         self._finish(flight, self._now(), error, answer.note() or note)
 
     def _push(self, connection: Connection) -> None:
-        wanted = EPOLLOUT if connection.push() else READ
+        wanted = EPOLLOUT if connection.push() else READ_ONCE if connection.stamped else READ
         if wanted != connection.registered:
             connection.registered = wanted
             self.epoll.modify(connection.fd, wanted)
@@ -310,6 +314,8 @@ class Engine:
                         seconds, nanos = TIMESPEC(extra[0][2]) if extra else divmod(time.time_ns(), 1_000_000_000)
                         dialer.newest = stamp = seconds * 1_000_000_000 + nanos
                         at = (stamp - shift) // 1000
+                        if mask != EPOLLIN or len(data) == READ_SIZE:
+                            self.epoll.modify(fd, READ_ONCE)
                     else:
                         data, stamp = connection.read()
                         at = (stamp - self.t0) // 1000
@@ -369,32 +375,33 @@ class Engine:
             self._quiet_since = self._still
         end = answer.done_at if not error and answer.done_at >= 0 else at
         self._record(flight, end, error, note)
-        if self.plan.header.waits:
+        if self._waits:
             self._spaced_due = max(self._spaced_due, self._now())
 
     def _record(self, flight: Flight, end: int, error: str, note: str) -> None:
         item, answer = flight.item, flight.answer
-        counts, gaps = self.counts, answer.gaps
+        counts, gaps, stamps = self.counts, answer.gaps(), answer.stamps
         counts.done += 1
-        counts.tokens += answer.tokens
+        counts.tokens += len(stamps)
         counts.failed += bool(error)
         counts.backlog += error == BACKLOG
-        if answer.first_token >= 0:
-            counts.ttft.append(answer.first_token - flight.due)
+        first, last = (stamps[0], stamps[-1]) if stamps else (None, None)
+        if first is not None:
+            counts.ttft.append(first - flight.due)
         for secret in self._secrets:
             note = note.replace(secret, "***")
         number = item.index - self.plan.header.warm_up
         ranked = sorted(gaps)
         self.writer.add((
             number, int(number < 0), flight.due, flight.took, flight.sent, flight.connected,
-            *(None if at < 0 else at for at in (answer.head_at, answer.first_byte, answer.first_token, answer.last_token)),
-            end, answer.tokens, answer.usage, answer.status, error, answer.finish,
+            *(None if at < 0 else at for at in (answer.head_at, answer.first_byte)), first, last,
+            end, len(stamps), answer.usage, answer.status, error, answer.finish,
             self.places[item.index % len(self.places)][0] or answer.headers.get(self.target.served_by, ""),
-            self._rid(item), int(flight.reused), answer.coalesced,
+            self._rid(item), int(flight.reused), gaps.count(0),
             ranked[-1] if ranked else None, ranked[-(-99 * len(ranked) // 100) - 1] if ranked else None,
             pack_gaps(gaps), note,
         ))  # fmt: skip
-        self.on_end(end - flight.due, error, answer.tokens)
+        self.on_end(end - flight.due, error, len(stamps))
         if number >= 0:
             for look, size in enumerate(self.plan.header.looks):
                 self._left[look] -= number < size
@@ -430,7 +437,7 @@ class Engine:
             return "error_event"
         if flight.sent is None:
             return "connect_timeout"
-        return "timeout_first" if answer.first_token < 0 else "timeout_total"
+        return "timeout_total" if answer.stamps else "timeout_first"
 
     def _tick(self, now: int) -> None:
         counts, ttft = self.counts, sorted(self.counts.ttft)

@@ -358,11 +358,12 @@ def common_silences(
 def pack_gaps(gaps: Sequence[int]) -> str:
     """Microseconds as base64 of little-endian base-128 varints: two bytes for anything under 16 ms."""
     out = bytearray()
+    add = out.append
     for gap in gaps:
         while gap > 127:
-            out.append(gap & 127 | 128)
+            add(gap & 127 | 128)
             gap >>= 7
-        out.append(max(gap, 0))
+        add(gap if gap > 0 else 0)
     return base64.b64encode(out).decode()
 
 

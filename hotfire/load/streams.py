@@ -7,7 +7,9 @@ ordinary. Times are whole microseconds from the start of the load.
 
 import json
 import re
+from array import array
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 from hotfire.load.dialects import Dialect, Meaning
@@ -17,6 +19,7 @@ LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")  # a CR at the very end may be half 
 STRING = re.compile(rb'(?:[^"\\]|\\.)*')  # the inside of a JSON string
 FIELDS = (b"", b"event", b"id", b"retry")  # of an event stream, beside its data; the first is a comment
 MOST_HEAD, MOST_EVENT, MOST_NOTE = 65536, 8 << 20, 200
+QUOTE, NEWLINE = b'"\n'  # as numbers: ten times faster to look for than as bytes
 SIZES = {b"%x" % size: size for size in range(4096)}  # of a chunk, as most servers write them
 
 
@@ -29,9 +32,8 @@ class Answer:
 
     __slots__ = (
         "_aligned", "_begin", "_body", "_buffer", "_chunked", "_close", "_data", "_dialect", "_in_body", "_left",
-        "_stray", "_suffix", "_within", "coalesced", "complete",
-        "done_at", "ended", "error", "finish", "first_byte", "first_token", "gaps", "head_at", "headers", "last_read",
-        "last_token", "reusable", "status", "tokens", "usage",
+        "_stray", "_suffix", "complete", "done_at", "ended", "error", "finish", "first_byte", "head_at", "headers",
+        "last_read", "reusable", "stamps", "status", "usage",
     )  # fmt: skip
 
     def __init__(self, dialect: Dialect) -> None:
@@ -42,33 +44,24 @@ class Answer:
         self._data: list[bytes] = []  # data lines of the event being read
         self._in_body = self._chunked = self._close = self._aligned = False
         self._begin = self._suffix = b""  # of the last token's chunk, around its text, without its size
-        self._within = 0  # where this beginning ends at the latest
         self._left = 0  # bytes of the chunk, or of the body, still to come; -1: until the connection ends
         self.status, self.headers = 0, dict[str, str]()
         self.complete = self.reusable = self.ended = False
         self.error: str | None = None
         self.finish = ""
         self.usage: int | None = None
-        self.tokens = self.coalesced = 0
-        self.gaps: list[int] = []
-        self.first_byte = self.head_at = self.first_token = self.last_token = self.done_at = self.last_read = -1
+        self.stamps = array("q")  # of every token
+        self.first_byte = self.head_at = self.done_at = self.last_read = -1
 
     def feed(self, data: bytes, at: int) -> bool:
         """What one read gave; whether the answer's end is among what came so far. Raises BadAnswer."""
         if self._aligned:  # the usual read: one chunk, one event, a token as the last one was
             begin, suffix = self._begin, self._suffix
-            cut = data.find(begin, 1, self._within)
-            if cut > 0 and SIZES.get(data[:cut]) == len(data) - cut - 4 and data.endswith(suffix):
+            cut = 2 if data.startswith(begin, 2) else 3 if data.startswith(begin, 3) else 0  # digits of the chunk's size
+            if SIZES.get(data[:cut]) == len(data) - cut - 4 and data.endswith(suffix):
                 text = data[cut + len(begin) : -len(suffix)]
-                if text and b'"' not in text and b"\n" not in text:
-                    gap = at - self.last_token
-                    self.tokens += 1
-                    self.last_token = at
-                    if gap > 0:
-                        self.gaps.append(gap)
-                    else:
-                        self.gaps.append(0)
-                        self.coalesced += 1
+                if text and QUOTE not in text and NEWLINE not in text:
+                    self.stamps.append(at)
                     return False
         if self.first_byte < 0:
             self.first_byte = at
@@ -77,8 +70,16 @@ class Answer:
         if self._in_body or self._read_head(at):
             self._read_body(at)
             rest = self._left or self._buffer or self._body or self._data or self.ended or self.complete
-            self._aligned = self._chunked and not rest and bool(self._begin) and self.first_token >= 0
+            self._aligned = self._chunked and not rest and bool(self._begin)
         return self.ended or self.complete
+
+    @property
+    def tokens(self) -> int:
+        return len(self.stamps)
+
+    def gaps(self) -> list[int]:
+        """Between the tokens, one fewer than they are; 0 where two came in one read."""
+        return [then - now if then > now else 0 for now, then in pairwise(self.stamps)]
 
     def closed(self) -> str:
         """The connection ended; the error class this makes, empty if the answer was whole."""
@@ -105,8 +106,8 @@ class Answer:
         if self.error is not None:
             return "error_event"
         if not self.ended:
-            return "no_done" if self.tokens else "empty"
-        if not self.tokens:
+            return "no_done" if self.stamps else "empty"
+        if not self.stamps:
             return "empty"
         return "" if self.finish in FINISHED else "bad_finish" if self.finish else "no_finish"
 
@@ -118,7 +119,7 @@ class Answer:
             return f"HTTP {self.status} {self._body[:MOST_NOTE].decode('utf-8', 'replace')}"[:MOST_NOTE].strip()
         if self.finish and self.finish not in FINISHED:
             return f"finish reason {self.finish!r}"[:MOST_NOTE]
-        return "" if self.tokens else self._stray[:MOST_NOTE].decode("utf-8", "replace").strip()
+        return "" if self.stamps else self._stray[:MOST_NOTE].decode("utf-8", "replace").strip()
 
     # --- HTTP framing
 
@@ -239,8 +240,7 @@ class Answer:
         rest = STRING.match(piece, found.end())
         if rest is not None and piece[found.end() - 1 : found.end()] == b'"':
             self._begin, self._suffix = b"\r\n" + piece[: found.end()], piece[rest.end() :] + b"\r\n"
-            self._within = len(self._begin) + 8
-        self._token(at)
+        self.stamps.append(at)
         return True
 
     def _feed_events(self, piece: bytes, at: int) -> None:
@@ -283,7 +283,7 @@ class Answer:
         except (ValueError, AttributeError, TypeError):
             raise BadAnswer(f"event {text[:60]!r}") from None
         if meaning.token:
-            self._token(at)
+            self.stamps.append(at)
         if meaning.usage is not None:
             self.usage = meaning.usage
         if meaning.error is not None and self.error is None:
@@ -291,16 +291,3 @@ class Answer:
         self.finish = meaning.finish or self.finish
         if meaning.end and not self.ended:
             self.ended, self.done_at = True, at
-
-    def _token(self, at: int) -> None:
-        self.tokens += 1
-        if self.first_token < 0:
-            self.first_token = at
-        else:
-            gap = at - self.last_token
-            if gap > 0:
-                self.gaps.append(gap)
-            else:
-                self.gaps.append(0)
-                self.coalesced += 1
-        self.last_token = at

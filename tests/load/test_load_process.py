@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from hotfire.errors import HarnessError, Interrupted, Unjudged
 from hotfire.kube.wait import forget_interrupt, interrupt
+from hotfire.load import engine as engine_module
 from hotfire.load.engine import BATCH, Engine
 from hotfire.load.marks import Mark
 from hotfire.load.plan import Plan
@@ -198,6 +200,33 @@ def test_however_much_comes_what_else_runs_in_the_process_has_its_turn(planned: 
     assert engine.turn() and engine.epoll.polls > 1 and not engine.paced  # type: ignore[attr-defined]
     assert engine.check.reading.total == 0
     engine.writer.close()
+
+
+@pytest.mark.parametrize(("size", "closes", "error"), [(50, False, ""), (65536, True, "no_done")])
+def test_the_kernel_tells_of_an_arrival_once_and_all_of_it_is_read(
+    planned: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, closes: bool, error: str
+) -> None:
+    """An answer that takes many reads; one whose end, that of the connection, came with its last bytes."""
+    monkeypatch.setattr(engine_module, "READ_SIZE", size)
+    events = b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}\n\n' + b"data: [DONE]\n\n" * (not closes)
+
+    def answer(listener: socket.socket) -> None:
+        with listener.accept()[0] as sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, closes)  # the last bytes wait for the end
+            sock.recv(65536)
+            framing = b"" if closes else b"Content-Length: %d\r\n" % len(events)
+            sock.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + framing + b"\r\n" + events)
+            over.wait(0 if closes else 10)
+
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer, args=(listener,), daemon=True).start()
+        target = Target(f"http://127.0.0.1:{listener.getsockname()[1]}", "chat", "m", timeout_s=2.0)
+        engine = Engine(planned("constant 1/s", 1), target, {}, Writer(tmp_path / "s"), lambda _: None, lambda *_: None)
+        carry_here(engine)
+    over.set()
+    found = read(tmp_path / "s")
+    assert list(found.errors()) == [error] * bool(error) and found.end[0] < 1.0
 
 
 def carry_here(engine: Engine, go_at: tuple[float, int] | None = None) -> None:

@@ -75,7 +75,7 @@ def test_however_it_is_cut_it_means_the_same(raw: bytes, size: int) -> None:
     answer = read(raw, size)
     assert (answer.tokens, answer.finish, answer.usage, answer.complete, answer.reusable) == (3, "length", 3, True, True)
     assert answer.verdict() == ""
-    assert answer.first_byte == 0 <= answer.head_at <= answer.first_token <= answer.last_token <= answer.done_at
+    assert answer.first_byte == 0 <= answer.head_at <= answer.stamps[0] <= answer.stamps[-1] <= answer.done_at
 
 
 @pytest.mark.parametrize("last", ["\r", "\n", "\r\n"])
@@ -88,15 +88,15 @@ def test_a_role_only_chunk_is_no_token() -> None:
     answer = Answer(DIALECTS["chat"])
     for at, piece in enumerate((HEAD + chunk(ROLE), chunk(token("a")), chunk(token("b")))):
         answer.feed(piece, at * 10)
-    assert (answer.first_byte, answer.first_token, answer.gaps) == (0, 10, [10])
+    assert (answer.first_byte, answer.stamps, answer.gaps()) == (0, [10, 20], [10])
 
 
-def test_tokens_of_one_read_are_said_to_be_coalesced() -> None:
+def test_tokens_of_one_read_are_no_time_apart() -> None:
     answer = Answer(DIALECTS["chat"])
     answer.feed(HEAD, 0)
     answer.feed(chunk(token("a")), 5)
     answer.feed(chunk(token("b")) + chunk(token("c")), 9)
-    assert (answer.tokens, answer.gaps, answer.coalesced) == (3, [4, 0], 1)
+    assert (answer.tokens, answer.gaps()) == (3, [4, 0])
 
 
 @pytest.mark.parametrize(
