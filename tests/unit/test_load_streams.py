@@ -88,7 +88,7 @@ def test_a_role_only_chunk_is_no_token() -> None:
     answer = Answer(DIALECTS["chat"])
     for at, piece in enumerate((HEAD + chunk(ROLE), chunk(token("a")), chunk(token("b")))):
         answer.feed(piece, at * 10)
-    assert (answer.first_byte, answer.stamps, answer.gaps()) == (0, [10, 20], [10])
+    assert (answer.first_byte, [*answer.stamps], answer.gaps()) == (0, [10, 20], [10])
 
 
 def test_tokens_of_one_read_are_no_time_apart() -> None:
