@@ -65,10 +65,11 @@ class Samples:
         due = arrays["due"]
         if any(a.shape != due.shape for a in arrays.values()) or np.isnan(due).any() or not math.isfinite(until):
             raise Unjudged("columns of unequal length, or a request without a due time", reason=Reason.NO_DATA)
-        order = np.argsort(due, kind="stable")
-        ordered = {name: a[order] for name, a in arrays.items()}
+        if (due[1:] < due[:-1]).any():
+            order = np.argsort(due, kind="stable")
+            arrays = {name: a[order] for name, a in arrays.items()}
         stamps = None if heard is None else np.sort(np.asarray(heard, float))
-        return Samples(**ordered, until=float(until), heard=stamps)
+        return Samples(**arrays, until=float(until), heard=stamps)
 
     def __len__(self) -> int:
         return len(self.due)

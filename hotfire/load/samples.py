@@ -144,8 +144,13 @@ class Samples:
             raise AttributeError(name) from None
 
     def where(self, keep: NDArray[np.bool_]) -> Samples:
-        """Those requests alone; silences stay."""
-        return Samples({name: column[keep] for name, column in self.columns.items()}, self.names, self.silences)
+        """Those requests alone; silences stay. Neighbours, as a window's are, are a view: a million are not copied."""
+        import numpy as np
+
+        at = np.flatnonzero(keep)
+        run = len(at) > 0 and at[-1] - at[0] + 1 == len(at)
+        kept = slice(at[0], at[-1] + 1) if run else at
+        return Samples({name: column[kept] for name, column in self.columns.items()}, self.names, self.silences)
 
     def counted(self, first: int | None = None, since: int = 0) -> Samples:
         """Without warm-up; only the first so many of the plan, when given: the window of a look. since: from this one on."""
