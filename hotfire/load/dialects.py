@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hotfire.runtimes.dialect import failure
+from hotfire.runtimes.dialect import count, failure
 
 
 @dataclass(slots=True)
@@ -37,25 +37,28 @@ class Dialect:
     not_plain: re.Pattern[bytes] | None = None
 
 
-def _usage(data: dict[str, Any]) -> int | None:
-    usage = data.get("usage")
-    return usage.get("completion_tokens") if isinstance(usage, dict) else None
-
-
 def _error(data: dict[str, Any]) -> str | None:
     failed = failure(data)
-    return None if failed is None else failed.error[:200]
+    return None if failed is None else failed.error
+
+
+def _reason(data: dict[str, Any], key: str = "finish_reason") -> str | None:
+    """Raises TypeError for one that is no text."""
+    found = data.get(key)
+    if not isinstance(found, str | None):
+        raise TypeError(f"{key} {found!r}")
+    return found
 
 
 def _openai(data: Any) -> Meaning:
     if data == "[DONE]":
         return Meaning(end=True)
-    out = Meaning(error=_error(data), usage=_usage(data))
+    out = Meaning(error=_error(data), usage=count(data.get("usage"), "completion_tokens"))
     for choice in data.get("choices") or ():
         delta = choice.get("delta") or {}
         said = (choice.get("text"), *(delta.get(key) for key in ("content", "reasoning_content", "reasoning", "tool_calls")))
         out.token |= any(said)
-        out.finish = choice.get("finish_reason") or out.finish
+        out.finish = _reason(choice) or out.finish
     return out
 
 
@@ -64,16 +67,16 @@ def _ollama(data: Any) -> Meaning:
     message = given if isinstance(given, dict) else {}  # a text in an error of whoever stands before it
     said = (message.get("content"), message.get("thinking"), message.get("tool_calls"), data.get("response"))
     done = data.get("done") is True
-    finish = data.get("done_reason") or "stop" if done else None
-    return Meaning(any(said), finish, done, _error(data), data.get("eval_count"))
+    finish = _reason(data, "done_reason") or "stop" if done else None
+    return Meaning(any(said), finish, done, _error(data), count(data, "eval_count"))
 
 
 def _tgi(data: Any) -> Meaning:
     token, details = data.get("token") or {}, data.get("details") or {}
     ended = data.get("generated_text") is not None
     said = bool(token.get("text")) and not token.get("special")
-    finish = details.get("finish_reason") or "stop" if ended else None
-    return Meaning(said, finish, ended, _error(data), details.get("generated_tokens"))
+    finish = _reason(details) or "stop" if ended else None
+    return Meaning(said, finish, ended, _error(data), count(details, "generated_tokens"))
 
 
 def _embeddings(data: Any) -> Meaning:

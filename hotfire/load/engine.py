@@ -5,10 +5,7 @@ is a `backlog` sample. The epoll hangs in gevent's hub as a descriptor, so locus
 plain ones of `_socket`, which gevent does not patch: a token costs one recvmsg and no switch of greenlets.
 """
 
-import ctypes
 import json
-import os
-import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +15,7 @@ from typing import Any
 from hotfire.load.connection import READ_SIZE, TIMESPEC, Address, Connection, Dialer, Lost
 from hotfire.load.dialects import DIALECTS
 from hotfire.load.plan import Item, Plan
-from hotfire.load.polling import EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, epoll
+from hotfire.load.polling import EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, Timer, epoll
 from hotfire.load.samples import BACKLOG, CANCELLED, Writer, pack_gaps
 from hotfire.load.selfcheck import ClientCheck
 from hotfire.load.streams import Answer, BadAnswer
@@ -30,8 +27,8 @@ LINGER = 0.5  # after the end marker, for the end of the framing that lets a con
 PACE, CROWD = 2_000, 16  # with the kernel's stamps, reads of a crowd are taken together every 2 ms: nothing is lost by it
 BATCH = 64  # reads between two looks at what is due
 TURN = 2_000  # microseconds of reading after which what else runs in this process has its turn
+MOST_SAID = 200  # characters of the target's own words in a row
 QUIET_US = 100_000  # silences from here on are kept
-TFD_TIMER_ABSTIME, TFD_FLAGS = 1, 0o2004000  # nonblock, cloexec
 READ = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR
 READ_ONCE = READ | EPOLLET  # told once per arrival: what a read leaves there must be asked for again
 
@@ -83,7 +80,7 @@ class Engine:
         self.dialer, self.places = Dialer(target), target.places
         self.check = ClientCheck(target.scale_s, cpu, self.dialer.kernel_stamps)
         self.counts = Counts()
-        self.epoll, self.timer = epoll(), _Timer()
+        self.epoll, self.timer = epoll(), Timer()
         self.epoll.register(self.timer.fd, EPOLLIN)
         self.table: dict[int, Connection] = {}
         self.idle: list[Connection] = []
@@ -109,7 +106,10 @@ class Engine:
         self._spaced_due = self._shift = 0
         self._quiet_since = self._still = 0  # the last byte; the last time at which none was there
         self._quiets: list[tuple[int, int]] = []
+        self._behind_since: int | None = None  # since when reading has been behind
+        self._excused_to = 0  # until when the target's silence is why
         self.t0 = self._ticked = self._swept = 0
+        self._early = False  # t0 is still to come
         self.asked = False  # the parent has said something
         self.paced = False  # wait for the timer alone, not for what comes in
 
@@ -134,6 +134,7 @@ class Engine:
     def begin(self, t0: int = 0) -> None:
         """t0 is now, or as given by CLOCK_MONOTONIC in nanoseconds."""
         self.t0 = t0 or time.monotonic_ns()
+        self._early = t0 > time.monotonic_ns()
         self.check.restart()
         self.dialer.anchor()
         self._next = next(self._items, None)
@@ -142,6 +143,9 @@ class Engine:
     def turn(self) -> bool:
         """All that can be done now, without waiting; False when the load is over."""
         self.asked, began = False, self._now()
+        if self._early and began >= 0:
+            self._early = False
+            self.check.restart()
         behind = more = True
         while more:
             self.dialer.anchor()
@@ -149,12 +153,17 @@ class Engine:
             polled = self._now()
             events = self.epoll.poll(0, BATCH)
             if self._take(events):  # a silence is certain up to the last time nothing was there to be read
-                if self._still - self._quiet_since > QUIET_US:
-                    self._quiets.append((self._quiet_since, self._still - self._quiet_since))
+                if (silent := self._still - self._quiet_since) > QUIET_US:
+                    self._quiets.append((self._quiet_since, silent))
+                    self._excused_to = polled + silent
                 self._quiet_since = polled
             self._still = polled
             behind = len(events) == BATCH
             more = behind and polled - began < TURN
+        if behind or self._behind_since is not None:
+            since = began if self._behind_since is None else self._behind_since
+            self.check.reads(since, self._now(), self._excused_to)
+            self._behind_since = since if behind else None
         if self.dialer.newest and not behind:  # one drain is one sample: what a target's flood makes wait is its own doing
             self.check.reading.add((time.time_ns() - self.dialer.newest) / 1e3)
             self.dialer.newest = 0
@@ -388,30 +397,35 @@ class Engine:
         first, last = (stamps[0], stamps[-1]) if stamps else (None, None)
         if first is not None:
             counts.ttft.append(first - flight.due)
-        for secret in self._secrets:
-            note = note.replace(secret, "***")
         number = item.index - self.plan.header.warm_up
         ranked = sorted(gaps)
         self.writer.add((
             number, int(number < 0), flight.due, flight.took, flight.sent, flight.connected,
             *(None if at < 0 else at for at in (answer.head_at, answer.first_byte)), first, last,
-            end, len(stamps), answer.usage, answer.status, error, answer.finish,
-            self.places[item.index % len(self.places)][0] or answer.headers.get(self.target.served_by, ""),
+            end, len(stamps), answer.usage, answer.status, error, self._said(answer.finish),
+            self.places[item.index % len(self.places)][0] or self._said(answer.headers.get(self.target.served_by, "")),
             self._rid(item), int(flight.reused), gaps.count(0),
             ranked[-1] if ranked else None, ranked[-(-99 * len(ranked) // 100) - 1] if ranked else None,
-            pack_gaps(gaps), note,
+            pack_gaps(gaps), self._said(note),
         ))  # fmt: skip
         self.on_end(end - flight.due, error, len(stamps))
         if number >= 0:
             for look, size in enumerate(self.plan.header.looks):
                 self._left[look] -= number < size
 
+    def _said(self, text: str) -> str:
+        """What the target said, for the record: without the key it was sent, as UTF-8, and short."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text.encode("utf-8", "replace").decode()[:MOST_SAID]
+
     def _sweep(self, now: int) -> None:
         self._swept = now
         limit = round(self.target.timeout_s * 1e6)
         for flight in list(self.flights.values()):
-            if flight.lingers_to and now > flight.lingers_to:
-                self._finish(flight, now, flight.answer.verdict(), flight.answer.note())
+            if flight.lingers_to:  # its end is here, that of its framing is not
+                if now > flight.lingers_to:
+                    self._finish(flight, now, flight.answer.verdict(), flight.answer.note())
             elif now - flight.took > limit:
                 self._finish(flight, now, self._timeout(flight), flight.answer.note())
         for connection in [one for one in self.idle if now - one.used > IDLE * 1e6]:
@@ -433,8 +447,8 @@ class Engine:
 
     def _timeout(self, flight: Flight) -> str:
         answer = flight.answer
-        if answer.error is not None:
-            return "error_event"
+        if answer.error is not None or answer.status not in (0, 200):
+            return answer.verdict()
         if flight.sent is None:
             return "connect_timeout"
         return "timeout_total" if answer.stamps else "timeout_first"
@@ -471,28 +485,3 @@ def _mine(part: tuple[int, int], item: Item) -> bool:
 def _count(part: tuple[int, int], below: int) -> int:
     """How many indexes under `below` are of this part."""
     return max(0, -(-(below - part[0]) // part[1]))
-
-
-class _Timer:
-    """A timerfd: epoll's own timeout is whole milliseconds."""
-
-    def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self.fd: int = self._libc.timerfd_create(1, TFD_FLAGS)  # CLOCK_MONOTONIC
-        if self.fd < 0:
-            raise OSError(ctypes.get_errno(), "timerfd_create")
-        self._set_to = -1
-
-    def set(self, at_ns: int) -> None:
-        if at_ns != self._set_to:
-            self._set_to = at_ns
-            self._libc.timerfd_settime(
-                self.fd, TFD_TIMER_ABSTIME, struct.pack("qqqq", 0, 0, *divmod(max(at_ns, 1), 10**9)), None
-            )
-
-    def clear(self) -> None:
-        try:
-            os.read(self.fd, 8)
-        except BlockingIOError:
-            return
-        self._set_to = -1

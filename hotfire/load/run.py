@@ -417,7 +417,8 @@ class LoadRun:
             if (found := digest_of(one.samples)) != said["digest"]:
                 raise HarnessError(f"{one.samples.name} is not what its carrier wrote: {found[:12]}, {said['digest'][:12]}")
         if len(done) > 1:
-            digest, self._silences = merge([one.samples for one in self.carriers], self.out / FILE)
+            later = {one.samples: round(1e6 * (one.t0 - self.t0)) for one in self.carriers}
+            digest, self._silences = merge(later, self.out / FILE)
             digests = [digest]
         rows, sent, backlog, failed = (sum(said[name] for said in done) for name in ("rows", "sent", "backlog", "failed"))
         seconds = max(said["t"] for said in done)

@@ -12,7 +12,7 @@ import base64
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -312,20 +312,21 @@ def numbered(name: str, k: int, of: int) -> str:
     return f"{stem}-{k + 1}{dot}{rest}" if of > 1 else name
 
 
-def merge(parts: Sequence[Path], into: Path) -> tuple[str, list[tuple[int, int]]]:
-    """Several carriers' files as one set: its digest and its silences."""
+def merge(parts: Mapping[Path, int], into: Path) -> tuple[str, list[tuple[int, int]]]:
+    """Several carriers' files as one set: its digest and its silences, from the start of the first. parts: file -> when its
+    carrier started, microseconds after the first; its rows keep that start, for what was due counts from it."""
     writer, flights, quiets = Writer(into), [], []
-    took, end = COLUMNS.index("took"), COLUMNS.index("end")
-    for part in parts:
+    took, heard, end = (COLUMNS.index(name) for name in ("took", "fb", "end"))
+    for part, later in parts.items():
         tail, mine = Tail(part), []
         for row in tail.rows():
             writer.add(row)
-            if row[COLUMNS.index("err")] != BACKLOG:
-                mine.append((row[took], row[end]))
+            if row[heard] is not None:  # one that never got a byte breaks nobody's silence
+                mine.append((row[took] + later, row[end] + later))
             if writer.rows % BLOCK == 0:
                 writer.flush()
         flights.append(mine)
-        quiets.append(tail.silences)
+        quiets.append([(begin + later, length) for begin, length in tail.silences])
     silences = common_silences(flights, quiets)
     writer.silences(silences)
     return writer.close(), silences
@@ -335,7 +336,7 @@ def common_silences(
     flights: Sequence[Sequence[tuple[int, int]]], quiets: Sequence[Sequence[tuple[int, int]]]
 ) -> list[tuple[int, int]]:
     """When some carrier had requests in flight and none got a byte: (begin, length). flights: per carrier (took, end) of each
-    request; quiets: per carrier its own silences (begin, length)."""
+    request that got one; quiets: per carrier its own silences (begin, length)."""
     steps = [(at, k, 0, up) for k, mine in enumerate(flights) for begin, end in mine for at, up in ((begin, 1), (end, -1))]
     steps += [
         (at, k, 1, up) for k, mine in enumerate(quiets) for begin, size in mine for at, up in ((begin, 1), (begin + size, -1))

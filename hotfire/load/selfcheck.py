@@ -7,6 +7,8 @@ Every bound is about the client alone: a target that stalls delays no dispatch, 
   of the limit cannot turn a verdict that has any headroom. One request in a hundred may be later, and always one.
 - Kernel-to-user delay: the same bound. With kernel stamps it shifts no figure but merges tokens into one read; without
   them it cannot be seen, and the loop lag stands for it.
+- Reading: behind with it for longer than the bound, in more than BEHIND_SHARE of the load's time. After a silence of the
+  target it is excused for as long as that has lasted: what comes then comes at once.
 - CPU: above CPU_SHARE of what its CPU gave for the whole load, it may have been slow anywhere. Steal: above STEAL_SHARE
   the host, not the target, made the time.
 """
@@ -21,6 +23,7 @@ from typing import Any
 LATE_SHARE = 0.05
 LEAST_BOUND = 0.005  # seconds: what two shared cores do to a process that has nothing to do
 CPU_SHARE = 0.95
+BEHIND_SHARE = 0.01  # as one in a hundred may be late
 STEAL_SHARE = 0.25
 BEAT = 0.01  # seconds between two heartbeats of the loop
 
@@ -57,11 +60,19 @@ class ClientCheck:
     def __init__(self, scale_s: float, cpu: int | None, kernel_stamps: bool) -> None:
         self.bound_us = 1e6 * max(LEAST_BOUND, LATE_SHARE * scale_s)
         self.cpu, self.kernel_stamps = cpu, kernel_stamps
+        self.behind_us = self._behind_to = 0  # how long reading was behind; up to when that is counted
         self.dispatch, self.loop, self.reading = Histogram(), Histogram(), Histogram()
         self.restart()
 
+    def reads(self, since: int, now: int, excused_to: int) -> None:
+        """Reading has been behind since then, and now; us of the load. excused_to: until when that is the target's doing."""
+        if now - since > self.bound_us:
+            self.behind_us += max(now - max(since, excused_to, self._behind_to), 0)
+            self._behind_to = now
+
     def restart(self) -> None:
         """The load begins now: what came before was getting ready."""
+        self.behind_us = self._behind_to = 0
         self._wall, self._own, self._host = time.monotonic(), _own_cpu(), _host_times(self.cpu)
         self.dispatch, self.loop, self.reading = Histogram(), Histogram(), Histogram()
 
@@ -70,7 +81,7 @@ class ClientCheck:
         wall = max(time.monotonic() - self._wall, 1e-3)
         own = (_own_cpu() - self._own) / wall
         steal, idle = _shares(self._host, _host_times(self.cpu))
-        bound = self.bound_us
+        bound, behind = self.bound_us, self.behind_us / 1e6 / wall
         late = self.dispatch.percentile(0.99, 1)
         lag, reading = self.loop.percentile(0.99, 1), self.reading.percentile(0.99, 1)
         causes: Sequence[tuple[bool, str]] = (
@@ -80,6 +91,11 @@ class ClientCheck:
                 self.kernel_stamps and reading > bound,
                 f"bytes waited {reading / 1e3:.1f} ms in the kernel (p99), {bound / 1e3:.1f} ms is the bound",
             ),
+            (
+                behind > BEHIND_SHARE,
+                f"it was {bound / 1e3:.1f} ms and more behind with reading for {behind:.1%} of the load, "
+                f"{BEHIND_SHARE:.0%} is the bound",
+            ),
             (own > CPU_SHARE, f"it used {own:.0%} of its CPU, {CPU_SHARE:.0%} is the bound"),
             (steal > STEAL_SHARE, f"the host stole {steal:.0%} of its CPU, {STEAL_SHARE:.0%} is the bound"),
         )
@@ -87,8 +103,8 @@ class ClientCheck:
         figures = {
             "dispatch_p50_ms": self.dispatch.percentile(0.5) / 1e3, "dispatch_p99_ms": late / 1e3,
             "dispatch_max_ms": self.dispatch.most / 1e3, "loop_p99_ms": lag / 1e3, "loop_max_ms": self.loop.most / 1e3,
-            "reading_p99_ms": reading / 1e3, "bound_ms": bound / 1e3, "cpu": own, "steal": steal, "cpu_idle": idle,
-            "seconds": wall,
+            "reading_p99_ms": reading / 1e3, "behind": behind, "bound_ms": bound / 1e3, "cpu": own, "steal": steal,
+            "cpu_idle": idle, "seconds": wall,
         }  # fmt: skip
         return {
             "sound": not wrong,

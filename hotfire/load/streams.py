@@ -18,7 +18,8 @@ from hotfire.runtimes.dialect import FINISHED, failure
 LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")  # a CR at the very end may be half of a CRLF
 STRING = re.compile(rb'(?:[^"\\]|\\.)*')  # the inside of a JSON string
 FIELDS = (b"", b"event", b"id", b"retry")  # of an event stream, beside its data; the first is a comment
-MOST_HEAD, MOST_EVENT, MOST_NOTE = 65536, 8 << 20, 200
+MOST_HEAD, MOST_EVENT, MOST_NOTE = 65536, 8 << 20, 4096  # a note is cut for people once no key is left in it
+CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
 QUOTE, NEWLINE = b'"\n'  # as numbers: ten times faster to look for than as bytes
 SIZES = {b"%x" % size: size for size in range(4096)}  # of a chunk, as most servers write them
 
@@ -112,7 +113,7 @@ class Answer:
         return "" if self.finish in FINISHED else "bad_finish" if self.finish else "no_finish"
 
     def note(self) -> str:
-        """What an error said, in at most 200 characters."""
+        """What an error said, in at most MOST_NOTE characters."""
         if self.error is not None:
             return self.error[:MOST_NOTE]
         if self.status and self.status != 200:
@@ -133,7 +134,7 @@ class Answer:
             first, *lines = self._buffer[:cut].decode("latin-1").split("\r\n")
             found = re.match(r"HTTP/1\.([01]) (\d{3})(?: |$)", first)
             if not found:
-                raise BadAnswer(f"status line {first[:60]!r}")
+                raise BadAnswer(f"status line {first[:MOST_NOTE]!r}")
             self._buffer = self._buffer[cut + 4 :]
             self.status = int(found[2])
             if self.status >= 200:  # 100 Continue and its like precede the answer
@@ -145,8 +146,8 @@ class Answer:
         length = self.headers.get("content-length")
         if self.headers.get("content-encoding", "identity") != "identity":
             raise BadAnswer(f"content-encoding {self.headers['content-encoding']} was not asked for")
-        if length is not None and not length.isdigit():
-            raise BadAnswer(f"content-length {length[:20]!r}")
+        if length is not None and not (length.isascii() and length.isdigit() and len(length) < 19):
+            raise BadAnswer(f"content-length {length[:MOST_NOTE]!r}")
         empty = self.status in (204, 304)
         self._left = 0 if self._chunked or empty else int(length) if length is not None else -1
         self._close |= self._left < 0
@@ -182,11 +183,10 @@ class Answer:
             if len(self._buffer) > 1024:
                 raise BadAnswer("no chunk size")
             return False
-        try:
-            size = int(self._buffer[:cut].split(b";")[0], 16)
-        except ValueError:
-            raise BadAnswer(f"chunk size {self._buffer[:cut][:20]!r}") from None
-        if size:
+        said = self._buffer[:cut].partition(b";")[0].strip()
+        if not CHUNK_SIZE.fullmatch(said):  # a sign would be a number to `int`
+            raise BadAnswer(f"chunk size {said!r}")
+        if size := int(said, 16):
             self._buffer, self._left = self._buffer[cut + 2 :], size + 2
             return True
         end = cut if self._buffer[cut : cut + 4] == b"\r\n\r\n" else self._buffer.find(b"\r\n\r\n", cut)  # trailers
@@ -209,7 +209,7 @@ class Answer:
 
     def _document(self) -> None:
         """An error said as a JSON document where a stream was asked for."""
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             data = json.loads(self._stray)
             if isinstance(data, dict) and (failed := failure(data)) is not None:
                 self.error = failed.error[:MOST_NOTE]
@@ -280,8 +280,8 @@ class Answer:
         try:
             data = data or json.loads(text)
             meaning: Meaning = self._dialect.means(data)
-        except (ValueError, AttributeError, TypeError):
-            raise BadAnswer(f"event {text[:60]!r}") from None
+        except (ValueError, AttributeError, TypeError, RecursionError):
+            raise BadAnswer(f"event {text[:MOST_NOTE]!r}") from None
         if meaning.token:
             self.stamps.append(at)
         if meaning.usage is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 FINISHED = frozenset({"stop", "length", "eos_token", "stop_sequence", "tool_calls"})
+MOST_TOKENS = 1 << 53  # what any of our figures can hold
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Dialect(ABC):
             return Piece(end=True)
         try:
             data = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return Piece(error=f"{text[:80]!r} is not JSON")
         if not isinstance(data, dict):
             return Piece(error=f"{text[:80]!r} is no JSON object")
@@ -106,9 +107,10 @@ def _wrong_shape(data: object) -> Piece:
     return Piece(error=f"{json.dumps(data)[:120]} has not the shape of an answer")
 
 
-def _count(usage: object, key: str) -> int | None:
+def count(usage: object, key: str) -> int | None:
+    """A number of tokens as a server says it; None for anything else."""
     value = usage.get(key) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) else None
+    return value if isinstance(value, int) and 0 <= value < MOST_TOKENS else None
 
 
 class OpenAIChat(Dialect):
@@ -144,7 +146,7 @@ def _openai(model: str, stream: bool) -> dict[str, Any]:
 
 
 def _choice(data: dict[str, Any], content: Any) -> Piece:
-    choices, tokens = data.get("choices"), _count(data.get("usage"), "completion_tokens")
+    choices, tokens = data.get("choices"), count(data.get("usage"), "completion_tokens")
     if choices == []:  # the usage chunk
         return Piece(tokens=tokens)
     if not isinstance(choices, list) or not isinstance(choices[0], dict):
@@ -201,7 +203,7 @@ def _done(data: dict[str, Any], text: object) -> Piece:
         return _wrong_shape(data)
     if not data["done"]:
         return Piece(text)
-    return _finish(text, data.get("done_reason"), _count(data, "eval_count"), end=True)
+    return _finish(text, data.get("done_reason"), count(data, "eval_count"), end=True)
 
 
 class TgiGenerate(Dialect):
@@ -221,14 +223,14 @@ class TgiGenerate(Dialect):
     def read(self, data: dict[str, Any]) -> Piece:
         token, details = data.get("token"), data.get("details")
         if token is None and isinstance(data.get("generated_text"), str) and isinstance(details, dict):  # not streamed
-            return _finish(data["generated_text"], details.get("finish_reason"), _count(details, "generated_tokens"), end=True)
+            return _finish(data["generated_text"], details.get("finish_reason"), count(details, "generated_tokens"), end=True)
         if not isinstance(token, dict) or not isinstance(token.get("text"), str):
             return _wrong_shape(data)
         text = "" if token.get("special") else token["text"]
         if not isinstance(data.get("generated_text"), str):
             return Piece(text)
         reason = details.get("finish_reason") if isinstance(details, dict) else None
-        return _finish(text, reason, _count(details, "generated_tokens"), end=True)
+        return _finish(text, reason, count(details, "generated_tokens"), end=True)
 
 
 OPENAI_CHAT, OPENAI_COMPLETIONS = OpenAIChat(), OpenAICompletions()

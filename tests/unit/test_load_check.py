@@ -59,6 +59,19 @@ def worked(own: float, steal: int = 0) -> Watched:
     return make
 
 
+def behind(ms: int, spell_ms: int = 0, excused_s: float = 0.0) -> Watched:
+    """A check of 10 s whose last ms went by behind with reading, in one spell or in many; a turn takes 1 ms."""
+
+    def make(monkeypatch: pytest.MonkeyPatch) -> ClientCheck:
+        check = worked(0.5)(monkeypatch)
+        for now in range(10_000 - ms, 10_000):
+            since = now // spell_ms * spell_ms if spell_ms else 10_000 - ms
+            check.reads(1_000 * since, 1_000 * (now + 1), round(1e6 * excused_s))
+        return check
+
+    return make
+
+
 def lagged(name: str, lag_ms: float, kernel_stamps: bool = True) -> Watched:
     """A check with 100 lags of one kind; the bound is 17.5 ms."""
 
@@ -78,10 +91,13 @@ def lagged(name: str, lag_ms: float, kernel_stamps: bool = True) -> Watched:
         (lagged("loop", 17.4), lagged("loop", 17.6), "its loop was 17.6 ms late (p99), 17.5 ms is the bound", ""),
         (lagged("reading", 17.4), lagged("reading", 17.6), "bytes waited 17.6 ms in the kernel (p99), 17.5 ms is", ""),
         (lagged("reading", 17.6, False), lagged("reading", 17.6), "bytes waited 17.6 ms in the kernel", ""),
+        (behind(100), behind(101), "it was 17.5 ms and more behind with reading for 1.0% of the load, 1% is the bound", ""),
+        (behind(5_000, excused_s=9.95), behind(5_000, excused_s=5.0), "it was 17.5 ms and more behind with reading for 50", ""),
+        (behind(10_000, spell_ms=17), behind(10_000, spell_ms=20), "it was 17.5 ms and more behind with reading for ", ""),
         (worked(0.95), worked(0.96), "it used 96% of its CPU, 95% is the bound", "lower the rate"),
         (worked(0.5, 25), worked(0.5, 26), "the host stole 26% of its CPU, 25% is the bound", "another machine"),
     ],
-    ids=["dispatch", "loop", "reading", "reading without stamps", "cpu", "steal"],
+    ids=["dispatch", "loop", "reading", "reading without stamps", "behind", "after a freeze", "spells", "cpu", "steal"],
 )
 def test_each_bound_holds_on_its_own(
     monkeypatch: pytest.MonkeyPatch, under: Watched, over: Watched, cause: str, remedy: str

@@ -1,8 +1,10 @@
 """What several carriers saw is put together without making any of it better than it was."""
 
+from pathlib import Path
+
 import pytest
 
-from hotfire.load.samples import common_silences, numbered
+from hotfire.load.samples import COLUMNS, Writer, common_silences, merge, numbered
 from hotfire.load.selfcheck import ClientCheck, together
 
 Spans = list[tuple[int, int]]
@@ -24,6 +26,20 @@ Spans = list[tuple[int, int]]
 )
 def test_a_silence_is_common_when_nobody_heard_a_byte(flights: list[Spans], quiets: list[Spans], expected: Spans) -> None:
     assert common_silences(flights, quiets) == expected
+
+
+def test_carriers_that_began_apart_are_laid_on_one_axis_and_a_request_without_a_byte_breaks_no_silence(tmp_path: Path) -> None:
+    """The second began 0.9 s later; both hear nothing from 1 s to 7 s of the first one's time. A third is refused meanwhile."""
+    parts = {}
+    for k, (later, heard, quiet) in enumerate([(0, 0.5, (1.0, 6.0)), (900_000, 0.05, (0.1, 6.0)), (0, None, None)]):
+        parts[path] = later if (path := tmp_path / f"{k}.gz") else 0
+        writer = Writer(path)
+        row = dict.fromkeys(COLUMNS) | {"i": k, "warm": 0, "due": 0, "took": 0, "end": 9_000_000, "err": "", "n": 0}
+        row |= {"fb": round(1e6 * heard)} if heard else {"took": 4_000_000, "end": 4_000_200, "err": "connect_refused"}
+        writer.add([row[name] for name in COLUMNS])
+        writer.silences([(round(1e6 * quiet[0]), round(1e6 * quiet[1]))] if quiet else [])
+        writer.close()
+    assert merge(parts, tmp_path / "all.gz")[1] == [(1_000_000, 6_000_000)]
 
 
 def test_files_are_numbered_where_there_are_several() -> None:

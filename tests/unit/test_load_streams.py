@@ -162,12 +162,31 @@ def test_half_an_event_before_the_end_that_frames_it_is_a_reset(api: str, half: 
     assert read(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + half, api=api).closed() == "reset_mid_stream"
 
 
-@pytest.mark.parametrize(
-    "raw", [b"SSH-2.0-x\r\n\r\n", HEAD + b"zz\r\n", HEAD + chunk(b"data: {broken\n\n"), HEAD + chunk(b"data: 7\n\n")]
-)
+NO_ANSWERS = {
+    "another protocol": b"SSH-2.0-x\r\n\r\n",
+    "no chunk size": HEAD + b"zz\r\n",
+    "a chunk of less than nothing": HEAD + b"-5\r\nhello\r\n",
+    "a chunk size with a sign": HEAD + b"+5\r\nhello\r\n",
+    "a length of another script": "HTTP/1.1 200 OK\r\nContent-Length: \xb2\r\n\r\nno".encode("latin-1"),
+    "a length without end": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+    "half a document": HEAD + chunk(b"data: {broken\n\n"),
+    "a number": HEAD + chunk(b"data: 7\n\n"),
+    "too deep": HEAD + chunk(b"data: " + b"[" * 100_000 + b"\n\n"),
+    "a finish reason that is no text": HEAD + chunk(b'data: {"choices":[{"delta":{},"finish_reason":{"a":1}}]}\n\n'),
+}
+
+
+@pytest.mark.parametrize("raw", NO_ANSWERS.values(), ids=NO_ANSWERS)
 def test_what_is_no_answer_of_this_api_is_refused(raw: bytes) -> None:
     with pytest.raises(BadAnswer):
         read(raw)
+
+
+@pytest.mark.parametrize("said", ['"many"', "[3]", "-1", "1" + "0" * 400, "null"])
+def test_a_count_of_tokens_that_is_none_is_left_out(said: str) -> None:
+    usage = f'data: {{"choices":[],"usage":{{"completion_tokens":{said}}}}}\n\n'.encode()
+    answer = read(HEAD + chunk(token("a") + LENGTH) + chunk(usage) + chunk(DONE) + END)
+    assert (answer.verdict(), answer.usage) == ("", None)
 
 
 def test_a_length_frames_a_stream_as_well_as_chunks_do() -> None:
