@@ -184,13 +184,18 @@ class LoadNoun:
         blame, rule = self._blame(found.detail)
         return Findings([found.detail, rule], found.detail, blame, found.observed, f"{wanted.margin:.0%}")
 
-    def longest_silence(self) -> float:
-        """Seconds with requests in flight and no byte from the target, from the first request that counts."""
+    def silences(self, limit: float) -> Findings:
+        """The longest time with requests in flight and no byte from the target, from the first request that counts, where it
+        is over the limit in seconds; whose it is."""
         samples = self._carried()
         counted = samples.counted(self._requests)
         seconds, at = samples.longest_silence(float(counted.due.min()) if len(counted) else 0.0)
-        saw("request", len(counted), {"seconds": seconds, "at": at}, self.scenario.stall.max)
-        return seconds
+        saw("request", len(counted), {"seconds": seconds, "at": at}, limit)
+        if seconds <= limit:
+            return Findings()
+        said = f"silent for {seconds:.1f} s from {at:.1f} s on, with requests in flight; {limit:g} s is the limit"
+        blame, rule = self._blame(said)
+        return Findings([said, rule], said, blame, seconds, limit, Reason.STALLED)
 
     # -- carrying it ----------------------------------------------------------------------------------------------
 
@@ -202,6 +207,9 @@ class LoadNoun:
                 self._carry()
             except Unjudged as unjudged:
                 self._refused = unjudged  # also when it was lost after a look: half a load is none
+                raise
+            except BaseException as lost:
+                self._refused = Unjudged(f"the load was lost: {type(lost).__name__}: {lost}", reason=Reason.HARNESS)
                 raise
         if self._samples is None:
             raise Unjudged("the load was not carried", reason=Reason.NO_DATA)
