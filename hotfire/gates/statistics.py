@@ -310,9 +310,10 @@ def judge_point(n: int, bad: int, p0: float, *, look: int = 1, last_look: bool =
     """`confidence: none`: the run's own share against p0, printed as a point estimate. It needs 1 / p0 requests."""
     _sane(n, bad, p0, n, 0)
     least = math.ceil(1 / p0 - 1e-9)
+    outcome: Outcome | None
     outcome, reason = (Outcome.PASS, None) if bad / n <= p0 else (Outcome.FAIL, Reason.BREACH)
     if n < least:
-        outcome, reason = Outcome.INVALID, Reason.INSUFFICIENT
+        outcome, reason = (Outcome.INVALID, Reason.INSUFFICIENT) if last_look else (None, None)
     line = f"{bad} of {n} requests bad ({_pct(bad / n)}, allowed {_pct(p0)}): a point estimate, nothing is shown by it"
     needs = least if n < least else None
     return Judgement(outcome, reason, n, bad, bad / n, p0, math.nan, look, 0.0, 1.0, 1.0, float(n), needs, observed, line)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -55,7 +56,7 @@ def _dues(path: Path, lines: Iterable[str]) -> Iterator[float]:
         else:
             due = row[column[0]] if isinstance(row, list) and column and not row[column[1]] else None
         if due is not None:
-            if isinstance(due, bool) or not isinstance(due, int | float):
+            if isinstance(due, bool) or not isinstance(due, int | float) or not math.isfinite(due):
                 raise BadInput(f"{path}:{number}:1: due at {due!r}, microseconds are expected")
             yield float(due)
 

@@ -112,6 +112,8 @@ def _goes_together(scenario: Scenario, located: Located) -> Iterator[Finding]:
         yield loc, "load without slos decides nothing, at least one objective is expected"
     if scenario.load is None and scenario.slos:
         yield ("slos",), "slos without load have nothing to be judged on, load is expected"
+    if scenario.load is None and located.says("stall"):
+        yield ("stall",), "stall without load: nothing is in flight that could meet it, load is expected"
     if scenario.load is None and scenario.faults:
         yield ("faults",), "faults without load: no traffic would see the outage or its end, load is expected"
     if scenario.slos and all(slo.gate is Gate.ADVISORY for slo in scenario.slos):
@@ -148,6 +150,7 @@ def _positive(scenario: Scenario, located: Located) -> Iterator[Finding]:
         (("load", "for"), scenario.load.for_ if scenario.load else None),
         (("stall", "max"), scenario.stall.max),
         (("rollback", "within"), scenario.rollback.within),
+        (("rollback", "settle_by"), scenario.rollback.settle_by),
         (("rollout", "deploy_by"), scenario.rollout.deploy_by),
         *((("faults", at, "serving_again_within"), item.serving_again_within) for at, item in enumerate(scenario.faults)),
     ]
@@ -169,9 +172,11 @@ def _load(scenario: Scenario, located: Located) -> Iterator[Finding]:
     if load.arrivals.open and load.slots is not None and load.slots < needed:
         sum_ = f"{SLACK:g} x {peak:g}/s x {load.timeout:g}s timeout = {needed}"
         yield ("load", "slots"), f"{load.slots} slots would close the open loop, {sum_} or more are expected"
+    if load.arrivals.kind == "closed" and load.slots is not None and load.slots < needed:
+        yield ("load", "slots"), f"{load.slots} slots fail what {load.arrivals.text} sends, {needed} or more are expected"
     yield from carriers(scenario, load)
     yield from live(scenario, load)
-    yield from _lengths(load)
+    yield from _lengths(load, located)
     if load.arrivals.kind == "closed":
         yield from _closed(scenario, load)
     if _clumped(load):
@@ -216,9 +221,11 @@ def _ungated(scenario: Scenario, load: Load) -> Iterator[Finding]:
             yield ("slos", index, "metric"), f"{said}, less clumped ones or `gate: advisory` are expected"
 
 
-def _lengths(load: Load) -> Iterator[Finding]:
+def _lengths(load: Load, located: Located) -> Iterator[Finding]:
     if load.prompts is not None and load.prompt_words is not None:
         yield ("load", "prompt_words"), "prompts and prompt_words both say what is asked, one of them is expected"
+    if load.answer_tokens is not None and located.says("load", "max_tokens"):
+        yield ("load", "max_tokens"), "max_tokens and answer_tokens both say how much is asked for, one of them is expected"
     if load.unique and load.shared_prefix is not None:
         yield ("load", "unique"), "unique prompts share no beginning, shared_prefix or unique is expected"
 
@@ -287,6 +294,7 @@ def _mode(scenario: Scenario, located: Located) -> Iterator[Finding]:
     if scenario.mode is not Mode.PROMOTE:
         if located.says("rollback", "drill"):
             yield ("rollback", "drill"), f"every {scenario.mode} ends with the drill: it is left out here, drill is for promote"
+        yield from _for_promote(scenario, located)
         return
     if scenario.users == "live" and not located.says("certified"):
         yield ("mode",), "promote needs `certified: PATH/verdict.json`, or `certified: none`, which the certificate prints"
@@ -337,6 +345,15 @@ def _compare(scenario: Scenario, located: Located) -> Iterator[Finding]:
     for index, name in enumerate(scenario.compare.runs):
         if text := no_go(located.folder / name / "verdict.json"):
             yield ("compare", "runs", index), text
+
+
+def _for_promote(scenario: Scenario, located: Located) -> Iterator[Finding]:
+    """What another mode would accept and never look at."""
+    said: list[Loc] = [("certified",), ("consent",), ("load", "live_cap")]
+    said += [("candidate", "serves", at, "counted_by") for at in range(len(scenario.candidate.serves))]
+    for loc in said:
+        if located.says(*loc):
+            yield loc, f"{loc[-1]} is for promote: nothing of it holds in {scenario.mode}, it is left out here"
 
 
 RULES: tuple[Callable[[Scenario, Located], Iterator[Finding]], ...] = (

@@ -388,6 +388,13 @@ class Scenario(Model):
         return next((serves for serves in self.candidate.serves if serves.service == wanted), self.candidate.serves[0])
 
     @property
+    def loaded(self) -> tuple[Serves, ...]:
+        """The APIs that get the load, and what goes on under the faults that are allowed."""
+        names: list[str | None] = [fault.at for fault in self.faults if self.permits(fault.family)]
+        names = [None, *names] if self.permits("load") else names
+        return tuple(dict.fromkeys(map(self.serving, names)))
+
+    @property
     def pulls(self) -> tuple[str, ...]:
         return tuple(secret.pull for secret in self.secrets if isinstance(secret, PullSecret))
 

@@ -59,12 +59,13 @@ def live(scenario: Scenario, load: Load) -> Iterator[Finding]:
     """Beside users: a load without a rate, one above its cap, a cap that is a share of what nobody counts."""
     if scenario.capped is None:
         return
-    cap, serves = load.live_cap, scenario.serving(None)
+    cap = load.live_cap
+    unknown = [one.runtime for one in scenario.loaded if one.counted_by is None and one.runtime not in COUNTING_RUNTIMES]
     if load.arrivals.kind == "closed":
         said = f"{load.arrivals.text} beside users has no rate that live_cap could hold"
         yield ("load", "arrivals"), f"{said}, a spaced or open load is expected"
-    elif cap.is_share and serves.counted_by is None and serves.runtime not in COUNTING_RUNTIMES:
-        said = f"{serves.runtime} counts no requests, so {cap.text} of what it serves is unknown"
+    elif cap.is_share and unknown:
+        said = f"{unknown[0]} counts no requests, so {cap.text} of what it serves is unknown"
         yield ("load", "live_cap"), f"{said}, live_cap as a rate such as 2/s is expected, or a gateway's `counted_by`"
     elif not cap.is_share and load.arrivals.peak > cap.value:
         yield ("load", "live_cap"), f"{load.arrivals.text} is more than the {cap.text} of live_cap beside users"

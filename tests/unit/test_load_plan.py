@@ -85,7 +85,9 @@ def test_a_replay_of_samples_begins_where_they_began_to_count(tmp_path: Path) ->
     assert list(due_times("replay samples.jsonl.gz", 1, tmp_path)) == pytest.approx([i / 1000 for i in range(7)])
 
 
-@pytest.mark.parametrize("body", ["", "{}", "nonsense", '{"due_us": "soon"}', "[1, 2]"])
+@pytest.mark.parametrize(
+    "body", ["", "{}", "nonsense", '{"due_us": "soon"}', '{"due_us": Infinity}', '{"due_us": NaN}', "[1, 2]"]
+)
 def test_a_file_without_arrivals_is_not_replayed(tmp_path: Path, body: str) -> None:
     (tmp_path / "p.jsonl").write_text(body)
     with pytest.raises(BadInput):

@@ -56,6 +56,13 @@ BAD: dict[str, tuple[str, str, str]] = {
     "slots that close the loop": ("spaced 1s", f"{POISSON}, slots: 100", "13:31: 100 slots would close the open loop, 1.2 x 8/s x 20s timeout = 192 or more are expected"),
     "slots under the peak of a ramp": ("spaced 1s", "ramp 1/s to 10/s over 1m, slots: 200", "13:44: 200 slots would close the open loop, 1.2 x 10/s x 20s timeout = 240 or more are expected"),
     "slots under a burst": ("spaced 1s", "bursts 50 every 1m, slots: 40", "13:38: 40 slots would close the open loop, 1.2 x 2.5/s x 20s timeout = 60 or more are expected"),
+    "slots under a closed loop": ("spaced 1s", "closed 8, requests: 2000, slots: 4", "13:44: 4 slots fail what closed 8 sends, 8 or more are expected"),
+    "tokens said twice": ("timeout: 20s", "timeout: 20s, max_tokens: 8, answer_tokens: uniform 4 to 8", "13:43: max_tokens and answer_tokens both say how much is asked for, one of them is expected"),
+    "a stall of nothing": ("load: {arrivals: spaced 1s, timeout: 20s}\n", "stall: {max: 4s}\n", "13:1: stall without load: nothing is in flight that could meet it, load is expected"),
+    "a certificate for a certify": ("load: {", "certified: old.json\nload: {", "13:1: certified is for promote: nothing of it holds in certify, it is left out here"),
+    "consent in a certify": ("load: {", "consent: [kill]\nload: {", "13:1: consent is for promote: nothing of it holds in certify, it is left out here"),
+    "a cap where no users are": ("timeout: 20s", "timeout: 20s, live_cap: 30/m", "13:43: live_cap is for promote: nothing of it holds in certify, it is left out here"),
+    "no time to settle": ("load: {", "rollback: {settle_by: 0s}\nload: {", "13:12: settle_by of 0s: nothing can be that fast, more than 0s is expected"),
     "a gate on bursts": ("spaced 1s", "bursts 20 every 2s", "15:6: e2e under bursts 20 every 2s: no bound holds for such arrivals, less clumped ones or `gate: advisory` are expected"),
     "a latency of a closed loop": ("spaced 1s", "closed 8, requests: 2000", "15:6: e2e under closed 8: a closed loop hides every stall, an open loop or `gate: advisory` is expected"),
     "a closed loop under faults": ("spaced 1s", "closed 8, requests: 2000", "17:1: faults under closed 8: it stops when the target does, an open loop is expected"),
@@ -233,6 +240,19 @@ def test_a_load_beside_users_is_held_to_a_cap(tmp_path: Path, name: str) -> None
     except BadInput as bad:
         found = list(bad.lines)
     assert any(said in line for line in found), found
+
+
+@pytest.mark.parametrize(("consent", "held"), [("[load, kill]", True), ("[load]", False)])
+def test_the_cap_holds_for_every_api_that_requests_of_the_run_go_to(tmp_path: Path, consent: str, held: bool) -> None:
+    """Those under a fault go to the API that it hits."""
+    text = SCENARIO.replace("about:", f"mode: promote\ncertified: none\nconsent: {consent}\nabout:")
+    located = load(base.write(tmp_path, text.replace("timeout: 20s", "timeout: 20s, to: tiny")))
+    asked = located.scenario
+    other = asked.candidate.serves[0].model_copy(update={"service": "b", "runtime": "ollama"})
+    candidate = asked.candidate.model_copy(update={"serves": (*asked.candidate.serves, other)})
+    faults = (asked.faults[0].model_copy(update={"at": "b"}),)
+    two = located.model_copy(update={"scenario": asked.model_copy(update={"candidate": candidate, "faults": faults})})
+    assert any("ollama counts no requests" in line for line in lint(two)) == held
 
 
 def test_where_no_users_are_no_cap_holds(tmp_path: Path) -> None:

@@ -239,6 +239,7 @@ def test_the_percentile_is_the_nearest_rank_and_knows_infinity():
 
 def test_a_point_estimate_says_that_it_is_one_and_needs_a_request_in_its_tail():
     assert "point estimate" in rules.judge_point(100, 5, 0.05, observed=0.3).detail
+    assert rules.judge_point(19, 0, 0.05, last_look=False, observed=0.3).outcome is None
     outcomes = [rules.judge_point(n, k, 0.05, observed=0.3).outcome for n, k in ((100, 5), (100, 6), (19, 0))]
     assert outcomes == [Outcome.PASS, Outcome.FAIL, Outcome.INVALID]
 

@@ -13,7 +13,8 @@ from hotfire.rollout.rights import Right, missing, rights
 from hotfire.rollout.rollout import home_of
 from hotfire.rollout.sync import syncing, unsuspendable
 from hotfire.scenario.lint import first_look, span, warm_up
-from hotfire.scenario.model import Located
+from hotfire.scenario.model import Load, Located
+from hotfire.scenario.serves import Serves
 from hotfire.words import Blame, Reason
 
 COUNTED_S = 10.0  # how long the baseline's requests are counted
@@ -93,11 +94,15 @@ class Preflight:
 
     def over_the_live_cap(self) -> Findings:
         """Where users are served, a load that would be more than its share of what they ask; how long a smaller one takes."""
-        scenario, serves = self.located.scenario, self.located.scenario.serving(None)
-        load, there = scenario.load, dict(zip(scenario.candidate.serves, self._workloads(), strict=True))
-        if load is None or there[serves] is None:
-            return Findings()  # nobody is served by what is not there
-        meter = Meter(self.cluster, self.namespace, serves)
+        scenario = self.located.scenario
+        there = dict(zip(scenario.candidate.serves, self._workloads(), strict=True))
+        if scenario.load is None:
+            return Findings()
+        over = [self._over(scenario.load, serves) for serves in scenario.loaded if there[serves] is not None]
+        return next((found for found in over if found), Findings())  # nobody is served by what is not there
+
+    def _over(self, load: Load, serves: Serves) -> Findings:
+        scenario, meter = self.located.scenario, Meter(self.cluster, self.namespace, serves)
         rates = meter.rates(COUNTED_S)
         saw("counting-pod", len(rates), rates)
         if silent := [name for name, rate in rates.items() if rate is None]:
