@@ -246,14 +246,23 @@ def plan(scenario: Path) -> None:
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
-def judge(folder: Path) -> None:
-    """Recompute gates and verdict of a finished run from its FOLDER alone, offline."""
+@click.option("--anchors", is_flag=True, help="also hold the record against what the run's journal in the cluster holds")
+@stand_options
+def judge(folder: Path, anchors: bool, kubeconfig: str | None, kube_context: str | None, namespace: str | None) -> None:
+    """Recompute gates and verdict of a finished run from its FOLDER alone, offline; with --anchors not so."""
     from hotfire.report.judge import judge as recompute
 
-    found = recompute(folder)
+    found = recompute(folder, _anchors(folder, kubeconfig, kube_context, namespace) if anchors else None)
     for line in found.lines:
         click.echo(line)
     raise SystemExit(found.verdict.exit_code if found.agrees else Verdict.UNSAFE.exit_code)
+
+
+def _anchors(folder: Path, kubeconfig: str | None, context: str | None, namespace: str | None) -> list[str]:
+    from hotfire.kube.client import Cluster
+    from hotfire.plugin.close import anchors_of
+
+    return anchors_of(partial(Cluster.connect, kubeconfig, context), folder, namespace)
 
 
 @main.command()

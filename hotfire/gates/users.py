@@ -7,6 +7,9 @@ allowed share), of everything counted so far, once the count has passed a checkp
 that: it burns where nearly all of the newest requests are bad, of so many that no queue at the limit makes them. Failures are
 no queue, EARLY of them are enough; late ones take LONG. At the limit itself none of 320 runs of 10,000 requests was ended at
 utilisation 0.7, and 9 of 480 at 0.9 in the four worst worlds (bench/statistics.py). Only to FAIL. Pure.
+
+That nothing burns is no proof yet: `unproven` says where so little was counted that nothing could, and where far more than
+allowed were bad and only their dependence leaves a doubt.
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hotfire.gates import guard
+from hotfire.gates.laws import binomial
+from hotfire.gates.statistics import LEAST_FAIL
+from hotfire.words import Reason
 
 LONG = 3_200  # requests
 SPELL = 5  # intervals without which it may all be one hitch, however many requests met it
@@ -92,8 +98,30 @@ def burnt(parts: Sequence[Mapping[str, Any]], intervals: Iterable[Sequence[float
     return next(((i, said) for i, interval in enumerate(intervals) if (said := guard_.add(interval))), None)
 
 
+def unproven(parts: Sequence[Mapping[str, Any]], intervals: Iterable[Sequence[float]], ours: int) -> tuple[Reason, str] | None:
+    """Why it speaks for nobody that no part burnt; None when it does. ours: hotfire's own among those that count."""
+    told = [one for _, counts, *one in intervals if counts]
+    users = max(int(sum(max(one[::2]) for one in told)) - ours, 0)
+    if users < LEAST_FAIL:
+        return (
+            Reason.INSUFFICIENT if users else Reason.EMPTY,
+            f"{users} requests of users were counted, {LEAST_FAIL} are needed: fewer can fail nothing",
+        )
+    for i, part in enumerate(parts):
+        n, bad = int(sum(max(one[2 * i : 2 * i + 2]) for one in told)), int(sum(one[2 * i + 1] for one in told))
+        p0 = float(part["allowed"])
+        if bad and bad >= guard.BURN * p0 * n and binomial(bad, n, p0)[1] <= float(part["alpha"]):
+            said = f"users' requests speak against {part['slo']}: {_how_many(part, n, bad)}; whether one spell did it is open"
+            return Reason.UNDECIDED, said
+    return None
+
+
 def words(part: Mapping[str, Any], requests: int, bad: int) -> str:
     """`users' requests burn e2e-p80: 310 of 420 failed, 20 % may be bad`."""
+    return f"users' requests burn {part['slo']}: {_how_many(part, requests, bad)}"
+
+
+def _how_many(part: Mapping[str, Any], requests: int, bad: int) -> str:
     late = f"took longer than {float(part['limit_s']):g} s to their {END.get(str(part['kind']))}"
     how = "failed" if part["kind"] == "errors" else late
-    return f"users' requests burn {part['slo']}: {bad:,} of {requests:,} {how}, {100 * float(part['allowed']):.3g} % may be bad"
+    return f"{bad:,} of {requests:,} {how}, {100 * float(part['allowed']):.3g} % may be bad"

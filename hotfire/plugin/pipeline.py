@@ -143,6 +143,7 @@ def settle(
         ending = abort(journal.cluster, journal.body.namespace, journal.body.workloads[0], tell=tell)
         return ending.verdict if ending else close(connect, folder, namespace, tell=tell)
     run = go_on(given, folder, kubeconfig, context, settles=True, tell=tell)
+    run.users.go_on(run.recorder.entries)
     ending = run.settle()
     rollback = given.scenario.rollback
     answer(run.recorder, ending, ending.took_s(run.settling_s, rollback.soak), rollback.within)

@@ -170,7 +170,7 @@ class Run:
                 stand=f"Kubernetes {cluster.version}, context {cluster.context}, namespace {self.namespace}",
                 namespace=self.namespace,
                 way_back=self.rollout.way_back, owner=self.rollout.journal.theirs,
-                users=scenario.users, certified=scenario.certified,
+                users=scenario.users, certified=scenario.certified, since=cluster.server_time().isoformat(),
                 version=__version__,
             )
         )  # fmt: skip
@@ -354,6 +354,7 @@ class Run:
     def ask(self) -> str:
         """One answer of each API, also while the run's own way in is not there. Raises Breach with the first that fails."""
         if self.scenario.reach.via == "nodeport":
+            self.users.sent.update(serves.workload for serves in self.scenario.candidate.serves)
             return through_api_server(self.rollout.journal)()
         said = []
         for serves in self.scenario.candidate.serves:

@@ -5,7 +5,8 @@ A thread of its own reads each Ready pod's counters through the API server, EVER
 those are left in: they are the same candidate's, sound ones only thin out what users see, and what it asks wrongly on purpose
 gets a 4xx, which nobody counts as failed. So the guard may be later for them, never wrong. Set aside is what is counted while
 a declared fault is under way, and what a gateway counts while a pod of the baseline is left. Only as evidence hotfire's
-requests are taken off: without one of users there is no PASS.
+requests are taken off: without enough of users there is no PASS. By a pipeline `settle` reads once more: what was counted
+since `verify` is the difference to the last readings, which the record holds.
 """
 
 import threading
@@ -13,36 +14,40 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from functools import partial
+from datetime import datetime
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from hotfire.check import Findings
+from hotfire.errors import Unjudged
 from hotfire.gates.blame import Facts, attribute
-from hotfire.gates.users import Guard
+from hotfire.gates.users import Guard, unproven
 from hotfire.kube.client import ApiError, Object
 from hotfire.kube.pods import stamp
 from hotfire.kube.wait import halt
 from hotfire.plugin.nouns.pods import CandidatePods
-from hotfire.record.events import Counted, Judged, Told
+from hotfire.record.events import Counted, Entry, Judged, Told
 from hotfire.rollout.metrics import Meter
+from hotfire.runtimes import contract_of
 from hotfire.runtimes.client import RuntimeClient
-from hotfire.runtimes.guarded import guards
+from hotfire.runtimes.guarded import guards, uncounted
 from hotfire.scenario.serves import Serves
-from hotfire.words import Outcome, State
+from hotfire.words import Outcome, Reason, State
 
 if TYPE_CHECKING:
     from hotfire.plugin.run import Run
 
 EVERY_S = 0.75  # from one reading to the next: with it the journal is written within a second of the request that burns
 LISTED_S = 5.0  # pods are listed again after this long, and whenever one could not be read
+UNREAD_S = 15.0  # without a reading after which nobody knows what users saw meanwhile
 SUITE = "test_88_users"
 AT_ONCE = 8  # pods read side by side
 Pair = tuple[float, float]
 
 
 class Guarded:
-    """One API. intervals: as a Counted event holds them; unread_s: the longest time without a whole reading."""
+    """One API. intervals: as a Counted event holds them; unread_s: the longest time without a whole reading; ours: requests of
+    hotfire's own among what counts; passed: its check was answered so."""
 
     def __init__(self, run: "Run", serves: Serves) -> None:
         self.run, self.serves = run, serves
@@ -51,10 +56,11 @@ class Guarded:
         self.intervals: list[tuple[float, ...]] = []
         self.burnt: int | None = None
         self.why = ""
-        self.told = [False] * len(self.parts)
-        self.counted = 0  # requests, by the part that saw most
-        self.began = self.read_at = 0.0
-        self.unread_s = 0.0
+        self.told, self.blind = [False] * len(self.parts), [""] * len(self.parts)
+        self.began = self.read_at = time.time()
+        self.unread_s, self.ours, self.passed = 0.0, 0, False
+        self._sent = 0  # requests of hotfire's own at the last reading
+        self._seen = False  # a Ready pod of it has been there
         self._last: dict[str, list[Pair]] = {}  # pod's UID -> (requests, bad) of each part
         self._pods: Sequence[Object] = ()
         self._alone = True  # whether the candidate is all that is counted
@@ -66,26 +72,39 @@ class Guarded:
 
     def read(self, at: float, *, counts: bool) -> bool:
         """One reading; whether it burns now. at: time.time() just before; counts: outside of any declared fault."""
-        self.began = self.began or at
         if counts:
             self.unread_s = max(self.unread_s, at - self.read_at)
         pages = self._pages(at)
-        if pages is not None and None not in pages:
+        if pages is not None and None not in pages and (pages or not self._seen):
             self.read_at = at
         else:
             self._listed = 0.0
+        self._seen = self._seen or bool(pages)
         if not self.run.users.serves:  # meanwhile: these may be the baseline's pods
             return False
+        self._sent, before = self._asked(), self._sent
+        self.ours += (self._sent - before) * counts
         grown = [self._grown(pod, text) for pod, text in zip(self._pods, pages or (), strict=False) if text is not None]
         sums = [int(sum(column)) for column in zip(*grown, strict=True)] if grown else []
         if not any(sums):
             return False
-        self.counted += max(sums[::2])
         self.intervals.append((round(at - self.began, 3), int(counts), *sums))
         if self.burnt is None and (said := self.guard.add(self.intervals[-1])):
             self.burnt, self.why = len(self.intervals) - 1, said
             return True
         return False
+
+    def skip(self, at: float) -> None:
+        """No reading is expected now: the candidate is not what is deployed."""
+        self.read_at, self._seen, self._sent = at, False, self._asked()
+
+    def go_on(self, event: Counted, *, passed: bool) -> None:
+        """With what another process of this run has read."""
+        self.intervals, self.burnt, self.ours, self.passed = list(event.intervals), event.burnt, event.ours, passed
+        self.why = next((said for said in map(self.guard.add, event.intervals) if said), "")
+        self.began = self.read_at - (self.intervals[-1][0] if self.intervals else 0.0)
+        self.told = [True] * len(self.parts)
+        self._last = {uid: list(zip(row[::2], row[1::2], strict=True)) for uid, row in event.last.items()}
 
     def _pages(self, at: float) -> list[str | None] | None:
         """The metrics of each Ready pod, None for one that does not answer; None for all where the API server does not."""
@@ -111,6 +130,8 @@ class Guarded:
         counts = self.meter.counts
         now = [counts.read(text, part["kind"], part["limit_s"]) if counts else None for part in self.parts]
         self.told = [before or found is not None for before, found in zip(self.told, now, strict=True)]
+        if counts:
+            self.blind = [counts.blind(text, part["kind"], part["limit_s"]) for part in self.parts]
         if not self._alone:
             self._last[uid] = [found or (0.0, 0.0) for found in now]
         zero = [(0.0, 0.0)] * len(now)
@@ -128,12 +149,31 @@ class Guarded:
         return Findings([rule], self.why, blame, list(self.intervals[self.burnt or 0]), self.parts)
 
     def event(self) -> Counted:
-        told = {"parts": tuple(self.parts), "intervals": tuple(self.intervals), "burnt": self.burnt}
-        return Counted(check=self.key, by=self.meter.who, ours=self.ours, **told)
+        blind = [f"{part['kind']} of {part['slo']}: {why}" for part, why in zip(self.parts, self.blind, strict=True) if why]
+        return Counted(
+            check=self.key, by=self.meter.who, ours=self.ours, parts=tuple(self.parts), intervals=tuple(self.intervals),
+            burnt=self.burnt, uncounted=(*uncounted(self.serves, self.run.scenario), *blind),
+            last={uid: tuple(value for pair in row for value in pair) for uid, row in self._last.items()},
+        )  # fmt: skip
 
-    @property
-    def ours(self) -> int:
-        """Requests of hotfire's own among them; a gateway sees none of those that go past it."""
+    def check(self) -> None:
+        """Raises Unjudged where what was counted is no proof: it was not told, not read, or too little of it was users'."""
+        untold = [part["kind"] for part, told in zip(self.parts, self.told, strict=True) if not told]
+        if untold:
+            contract = contract_of(self.serves.runtime)
+            engine = contract.metrics_need and not self.serves.counted_by
+            need = f"; {contract.title} needs {contract.metrics_need}" if engine else ""
+            raise Unjudged(f"{self.meter.who} never told a counter of {', '.join(untold)}{need}", reason=Reason.NO_DATA)
+        if all(self.blind):
+            raise Unjudged(f"{self.meter.who} cannot tell what is late: {self.blind[0]}", reason=Reason.NO_DATA)
+        if self.unread_s > UNREAD_S:
+            silent = f"the counters of {self.meter.who} could not be read for {self.unread_s:.0f} s, or no pod was Ready"
+            raise Unjudged(silent, reason=Reason.NO_DATA)
+        if why := unproven(self.parts, self.intervals, self.ours):
+            raise Unjudged(why[1], reason=why[0])
+
+    def _asked(self) -> int:
+        """Requests of hotfire's own so far; a gateway sees none of those that go past it."""
         past = self.serves.counted_by is not None and self.run.scenario.reach.via not in ("ingress", "url")
         return 0 if past else self.run.users.ours(self.serves.workload)
 
@@ -144,7 +184,7 @@ class UsersWatch:
     def __init__(self, run: "Run") -> None:
         self.run = run
         self.each = [Guarded(run, serves) for serves in run.scenario.guarded if guards(serves, run.scenario)]
-        self.set_aside, self.since = False, datetime.min.replace(tzinfo=UTC)  # since: by the API server's clock
+        self.set_aside = False
         self.sent: Counter[str] = Counter()
         self.clients: list[tuple[str, RuntimeClient]] = []
         self._lock, self._ended = threading.Lock(), threading.Event()
@@ -153,21 +193,40 @@ class UsersWatch:
     def begin(self) -> None:
         """Nothing where nobody is guarded."""
         if self.each:
-            self.since = self.run.cluster.server_time()
             self._thread.start()
 
+    def go_on(self, entries: Sequence[Entry]) -> None:
+        """With what `verify` has counted, to be read once more at the end."""
+        said = [entry.event for entry in entries]
+        told = {event.check: event for event in said if isinstance(event, Counted)}
+        judged = {event.check: event.outcome for event in said if isinstance(event, Judged)}
+        for one in self.each:
+            if one.key in told:
+                one.go_on(told[one.key], passed=judged.get(one.key) is Outcome.PASS)
+
     def end(self) -> None:
-        """Read no more. What burnt after its check was asked is answered here."""
+        """Read once more, and then no more. What came after its check was asked is answered here."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
+        self.look()
         halt(None)
         for one in self.each:
-            if one.burnt is not None and not self.run.halted:
-                self._hand_over(one, one.began + one.intervals[one.burnt][0])
-                found = one.findings()
+            if not self.run.halted and (one.passed or one.burnt is not None):
                 self.run.emit(one.event())
-                self.run.emit(Judged(check=one.key, outcome=Outcome.FAIL, blame=found.blame, message=one.why))
+                self._late(one)
+
+    def _late(self, one: Guarded) -> None:
+        """What came after its check was asked, or instead of it."""
+        if one.burnt is not None:
+            self._hand_over(one, one.began + one.intervals[one.burnt][0])
+            self.run.emit(Judged(check=one.key, outcome=Outcome.FAIL, blame=one.findings().blame, message=one.why))
+            return
+        try:
+            one.check()
+        except Unjudged as not_told:
+            found = {"reason": not_told.reason, "blame": not_told.blame, "message": not_told.message}
+            self.run.emit(Judged(check=one.key, outcome=Outcome.INVALID, **found))
 
     def ours(self, workload: str) -> int:
         """Requests that hotfire itself has sent to its pods."""
@@ -178,14 +237,21 @@ class UsersWatch:
         with self._lock:
             for one in self.each:
                 at = time.time()
-                if not self.serves or self.set_aside:
-                    one.read_at = at  # nobody waits for a reading of these
+                if not self.serves:
+                    one.skip(at)
+                elif self.set_aside:
+                    one.read_at = at  # pods may be away
                 if self.serves and one.read(at, counts=not self.set_aside):
                     halt(partial(self._hand_over, one, at))
 
     def _watch(self) -> None:
         while not self._ended.wait(EVERY_S):
             self.look()
+
+    @cached_property
+    def since(self) -> datetime:
+        """When the run began, by the API server's clock: what serves and was made later is of its candidate."""
+        return datetime.fromisoformat(self.run.opened.since)
 
     @property
     def serves(self) -> bool:

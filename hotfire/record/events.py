@@ -41,6 +41,7 @@ class Opened(Event):
     owner: str = Field("", description="who alone can roll back, for it would apply the candidate again; else hotfire does")
     users: str
     certified: str = Field("none", description="promote: the certificate relied on, or none")
+    since: str = Field("", description="when, by the API server's clock; empty in records of before it was written")
     version: str
 
 
@@ -159,13 +160,23 @@ class Counted(Event):
         description="seconds since the first reading, 1 if it counts (0: under a declared fault), then requests and bad ones "
         "of each part; those in which nothing grew are left out"
     )
-    ours: int = Field(description="requests that hotfire itself has sent to these pods")
+    ours: int = Field(description="requests that hotfire itself has sent to these pods, in intervals that count")
     burnt: int | None = Field(None, description="the interval at which it burnt")
+    uncounted: tuple[str, ...] = Field((), description="what of the objectives they do not tell, each with its reason")
+    last: dict[str, tuple[float, ...]] = Field(
+        default_factory=dict, description="UID of a pod -> requests and bad ones of each part at its last reading"
+    )
 
     @property
     def requests(self) -> int:
-        """In all, by the part that saw most in each interval."""
-        return int(sum(max(told[::2], default=0) for _, _, *told in self.intervals))
+        """In all that counts, by the part that saw most in each interval."""
+        return int(sum(max(told[::2], default=0) for _, counts, *told in self.intervals if counts))
+
+    @property
+    def bad(self) -> tuple[int, ...]:
+        """Of each part, in all that counts."""
+        told = [one[1::2] for _, counts, *one in self.intervals if counts]
+        return tuple(int(sum(column)) for column in zip(*told, strict=True)) or (0,) * len(self.parts)
 
 
 class Faulted(Event):

@@ -16,7 +16,7 @@ from hotfire.errors import HarnessError, Unjudged
 from hotfire.gates.decision import SEVERITY, left_to
 from hotfire.gates.flow import words
 from hotfire.load import samples
-from hotfire.record.events import Gated, Loaded
+from hotfire.record.events import Counted, Gated, Loaded
 from hotfire.report.objective import SHARES
 from hotfire.report.plot import ecdf_plot, latency_plot
 from hotfire.report.story import Story, moment
@@ -144,10 +144,17 @@ def _facts(story: Story) -> list[tuple[str, str]]:
 
 def _users(story: Story, said: str) -> str:
     """`live, 812 requests counted by their pods, 130 of them hotfire's`, or that nobody counts them."""
-    told = [f"{one.requests:,} requests counted by {one.by}, {one.ours:,} of them hotfire's" for one in story.counted.values()]
+    told = [_counted(one) for one in story.counted.values()]
     uncounted = [one.planned.param for one in story.outcomes.values() if one.reason is Reason.NOT_COUNTED]
-    told += [f"not guarded at {', '.join(uncounted)}: the runtime counts nothing"] if uncounted else []
+    told += [f"not guarded at {', '.join(uncounted)}: nothing of what decides is counted"] if uncounted else []
     return "; ".join([said, *told])
+
+
+def _counted(one: Counted) -> str:
+    worst = max(zip(one.bad, (part["slo"] for part in one.parts), strict=True), default=(0, ""))
+    said = f"{one.requests:,} requests counted by {one.by}, {one.ours:,} of them hotfire's, {worst[0]:,} bad"
+    said += f" under {worst[1]}" if worst[0] else ""
+    return f"{said}; not counted: {', '.join(one.uncounted)}" if one.uncounted else said
 
 
 def _objective(event: Gated, story: Story) -> Objective:

@@ -6,7 +6,7 @@ now counts beside what was recorded, and the worse of the two wins: no edited fi
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from hotfire.errors import BadInput, HarnessError, Unjudged
 from hotfire.gates.decision import Ending, decide, verdict
 from hotfire.gates.flow import words
-from hotfire.gates.users import burnt
+from hotfire.gates.users import burnt, unproven
 from hotfire.load import plan, samples
 from hotfire.record.events import Entry, Flowed, Gated, Judged, Loaded
 from hotfire.report import objective
@@ -40,15 +40,18 @@ class Rejudged:
         return not self.differences
 
 
-def judge(folder: Path) -> Rejudged:
-    """Recompute a run. Raises BadInput when the folder holds no record."""
+def judge(folder: Path, anchors: Collection[str] | None = None) -> Rejudged:
+    """Recompute a run. anchors: the heads that the run's journal in the cluster holds; without them the chain alone speaks
+    for the record, which whoever wrote it anew could have made. Raises BadInput when the folder holds no record."""
     if not (folder / RECORD).is_file():
         raise BadInput(f"{folder}: no {RECORD} in it, the folder of a run is expected")
     story = Story.read(folder)
     lines = [f"run {story.run}: {len(story.entries)} events, head {story.head[:16]}"]
     differences = [f"record: line {story.broken.line}: {story.broken.why}"] if story.broken else []
     lines.append("chain: broken" if story.broken else f"chain: whole, {'closed' if story.closed else 'NOT closed'}")
-    lines.append("anchors: not checked")  # the journal is in the cluster, and this works without one
+    said, foreign = _anchored(story, anchors)
+    lines.append(said)
+    differences += foreign
     again, gate_lines, gate_differences = _gates(folder, story)
     lines += gate_lines
     flow_lines, flow_differences = _flows(folder, story)
@@ -63,6 +66,17 @@ def judge(folder: Path) -> Rejudged:
     lines += [f"verdict: {reached} ({'as recorded' if reached is story.concluded else f'recorded: {story.concluded or None}'})"]
     lines += [f"  {line}" for line in because]
     return Rejudged(reached, story.concluded, because, tuple(differences), tuple(lines))
+
+
+def _anchored(story: Story, anchors: Collection[str] | None) -> tuple[str, list[str]]:
+    """(line, differences): whether the record holds what was anchored while it was written."""
+    if anchors is None:
+        return "anchors: not checked", []  # the journal is in the cluster, and this works without one
+    lacking = {*anchors} - {entry.hash for entry in story.entries}
+    wrong = [f"anchors: the record does not hold {head[:16]}: it is not what the run wrote" for head in sorted(lacking)]
+    return f"anchors: {len(anchors) - len(lacking)} of {len(anchors)} are in the record", wrong or (
+        [] if anchors else ["anchors: the journal holds none"]
+    )
 
 
 def _gates(folder: Path, story: Story) -> tuple[list[Judged], list[str], list[str]]:
@@ -114,8 +128,12 @@ def _users(story: Story) -> tuple[list[Judged], list[str], list[str]]:
         lines.append(f"users {event.check}: {now[1] if now else 'no objective burns'}, {event.requests:,} requests counted")
         if (now[0] if now else None) != event.burnt:
             differences.append(f"{event.check}: burnt was {event.burnt}, it is {now[0] if now else None}")
+        passed = event.check in story.outcomes and story.outcomes[event.check].outcome is Outcome.PASS
         if now:
             again.append(Judged(check=event.check, outcome=Outcome.FAIL, message=now[1]))
+        elif passed and (why := unproven(event.parts, event.intervals, event.ours)):
+            differences.append(f"{event.check}: PASS is recorded; {why[1]}")
+            again.append(Judged(check=event.check, outcome=Outcome.INVALID, reason=why[0], message=why[1]))
     for key, one in story.outcomes.items():
         if one.planned.id == "rollout.users" and one.outcome is Outcome.PASS and key not in story.counted:
             differences.append(f"{key}: PASS is recorded, without counts that could be judged again")

@@ -28,7 +28,8 @@ def verdict_json(story: Story) -> dict[str, Any]:
         "gates": [event.model_dump(mode="json", exclude={"type"}) for event in story.gates.values()],
         "flows": [event.model_dump(mode="json", exclude={"type"}) for event in story.flows.values()],
         "users": [
-            event.model_dump(mode="json", exclude={"type", "intervals"}) | {"requests": event.requests}
+            event.model_dump(mode="json", exclude={"type", "intervals", "last"})
+            | {"requests": event.requests, "bad": list(event.bad)}
             for event in story.counted.values()
         ],
         "faults": [_fault(one) for one in story.faults],

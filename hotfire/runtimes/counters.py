@@ -46,6 +46,12 @@ class Counts:
         told = _late(text, found, math.inf) if found else None
         return None if told is None else told[0]
 
+    def blind(self, text: str, kind: str, limit: float) -> str:
+        """Why a metrics page could never show one that took longer than the limit; empty where it could."""
+        bounds = _below(text, self.latency[kind]) if kind in self.latency else {}
+        last = max((bound for bound in bounds if bound < math.inf), default=math.inf)
+        return f"its histogram ends at {last:g} s" if last < limit < math.inf else ""
+
     def read(self, text: str, kind: str, limit: float) -> tuple[float, float] | None:
         """(requests, bad ones) of a metrics page, since its process began; None where it does not tell, as of an engine that
         was not asked to export it.
@@ -72,11 +78,17 @@ def total(text: str, series: Series) -> float:
     return sum(value for _, labels, value in samples(text, series.name) if series.takes(labels))
 
 
-def _late(text: str, series: Series, limit: float) -> tuple[float, float] | None:
-    below: dict[float, float] = {}  # bound -> requests up to it
+def _below(text: str, series: Series) -> dict[float, float]:
+    """Bound -> requests up to it."""
+    below: dict[float, float] = {}
     for _, labels, value in samples(text, f"{series.name}_bucket"):
         if series.takes(labels) and BOUND.fullmatch(labels.get("le", "")):
             below[float(labels["le"])] = below.get(float(labels["le"]), 0.0) + value
+    return below
+
+
+def _late(text: str, series: Series, limit: float) -> tuple[float, float] | None:
+    below = _below(text, series)
     if math.inf not in below:
         return None
     return below[math.inf], below[math.inf] - below[min(bound for bound in below if bound >= limit)]

@@ -1,7 +1,8 @@
 """What leads users to the engines and counts their requests on the way, by the names of each gateway's own Prometheus metrics.
 
 Sources: HAProxy's exporter (addons/promex), ingress-nginx (user guide, monitoring), Traefik (observability, metrics), Envoy
-(cluster statistics; its latencies are in milliseconds and are left alone).
+(cluster statistics; its latencies are in milliseconds and are left alone). Seen at the real thing: HAProxy (Debian's, in the
+tests); Envoy 1.40.0 on 2026-11-27, which counts as `5` also the 503 it gives itself when nobody is behind it.
 """
 
 import re

@@ -22,12 +22,14 @@ ONLY_USERS = "what only users ask"
 
 
 @contextmanager
-def users(place: Any, workers: int = 1, every: float = 0.1, at: str = "") -> Iterator[Callable[[], int]]:
+def users(
+    place: Any, workers: int = 1, every: float = 0.1, at: str = "", text: str = ONLY_USERS
+) -> Iterator[Callable[[], int]]:
     """Requests to the Service, or to port 80 of an address, each on a connection of its own; gives how many were answered
     with 200."""
     spec = json.loads(place.kubectl("get", "service", "tiny", "-o", "json"))["spec"]
     host, port = at or spec["clusterIP"], 80 if at else spec["ports"][0]["port"]
-    body = json.dumps({"model": "m", "max_tokens": 2, "messages": [{"role": "user", "content": ONLY_USERS}]})
+    body = json.dumps({"model": "m", "max_tokens": 2, "messages": [{"role": "user", "content": text}]})
     gone, answered = threading.Event(), []
 
     def ask() -> None:

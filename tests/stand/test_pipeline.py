@@ -22,6 +22,7 @@ from tests.helm import binary
 from tests.neighbour import neighbour
 
 dogs = neighbour("tests/stand/test_watchdog")
+guard = neighbour("tests/stand/test_load_guard")
 runs = dogs.runs
 ends, journal, old = dogs.ends, dogs.journal, dogs.old
 
@@ -71,12 +72,29 @@ def test_a_sound_candidate_that_kubectl_applied_is_confirmed(place, run: Run, ne
     assert place.ask().startswith("new") and place.lease() == "" and journal(cluster, place).ended
     states = [event["state"] for event in run.ended.events if event["type"] == "changed"]
     assert states == ["ARMED", "WAITING", "TESTING", "WAITING", "TESTING", "CONFIRMED"]
-    judged = runs.judged(run.folder)
-    assert judged.returncode == 0, judged.stdout
+    judged = runs.judged(run.folder, "--anchors", "--kubeconfig", place.kubeconfig)
+    assert judged.returncode == 0 and "are in the record" in judged.stdout, judged.stdout
     assert cluster.list("batch/v1", "Job", place.name) == [] and "unchanged" in place.kubectl(
         "apply", "-f", str(place.folder / "manifests" / "all.yaml")
     )
     assert run.does("settle")[0] == 0
+
+
+def test_users_are_counted_from_a_pipelines_deploy_until_it_is_settled(place, run: Run, new) -> None:
+    """They are served well while it is verified, and fail while somebody thinks it over."""
+    before, candidate = place.serving(), new("--fail-on", guard.ONLY_USERS)
+    run.arm(runs.service(), candidate, **guard.CAPPED)
+    place.apply(runs.service(), candidate)
+    with guard.users(place, workers=8, text="Say hello."):
+        code, said = run.does("verify")
+    assert code == 0 and "PASS rollout.users[tiny]" in said, said
+    with guard.users(place, workers=8, every=0.02):
+        pause(6)
+    code, said = run.does("settle")
+    found = run.ended.check("rollout.users[tiny]")
+    assert (code, found["outcome"], found["blame"]) == (20, "FAIL", "candidate"), said
+    old(place, before)
+    assert runs.judged(run.folder).returncode == 20
 
 
 def test_a_slow_one_is_restored_and_its_pipelines_next_apply_changes_nothing(place, run: Run, new, cluster: Cluster) -> None:

@@ -20,9 +20,9 @@ LONG = {"slos": [{"metric": "e2e", "p95": "< 1s"}]}  # a load of 18 s: what ends
 REPORTS = ("certificate.html", "junit.xml", "record.jsonl", "verdict.json", "allure-results")
 
 
-def judged(folder: Path | None) -> "subprocess.CompletedProcess[str]":
+def judged(folder: Path | None, *options: str) -> "subprocess.CompletedProcess[str]":
     """A run's folder, once more and offline."""
-    return subprocess.run([sys.executable, "-m", "hotfire.cli", "judge", str(folder)], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "hotfire.cli", "judge", str(folder), *options], capture_output=True, text=True)
 
 
 FAULTS = [

@@ -10,6 +10,7 @@ import pytest
 from hotfire.errors import BadInput
 from hotfire.record.events import Counted, Event, Flowed, Gated, Judged, Loaded
 from hotfire.report.judge import Rejudged, judge
+from hotfire.report.story import Story
 from hotfire.runtimes.guarded import guards
 from hotfire.scenario.model import Scenario
 from hotfire.words import Mode, Outcome, Verdict
@@ -116,6 +117,15 @@ def test_how_requests_flowed_is_in_every_report_and_is_judged_again(tmp_path: Pa
     ]  # fmt: skip
 
 
+def test_a_record_is_held_against_what_its_journal_anchored(made: dict[str, Path]) -> None:
+    """A record that was written anew from end to end has a whole chain."""
+    heads = [entry.hash for entry in Story.read(made["go"]).entries]
+    whole, other, none = (judge(made["go"], anchors) for anchors in (heads[3:9:2], [heads[3], "0" * 64], []))
+    assert whole.agrees and "anchors: 3 of 3 are in the record" in whole.lines
+    assert other.differences == (f"anchors: the record does not hold {'0' * 16}: it is not what the run wrote",)
+    assert none.differences == ("anchors: the journal holds none",)
+
+
 @dataclass
 class Live(Run):
     """Users are served meanwhile; of each 20 of their requests `bad` fail, and the check says PASS."""
@@ -123,13 +133,15 @@ class Live(Run):
     bad: int = 0
     burnt: int | None = None
     counted: bool = True
+    ours: int = 60
+    rounds: int = 30
 
     def check(self, key: str, blocked: bool) -> Iterable[Event]:
         if key == "rollout.users[llama]" and self.counted:
             asked = self.scenario
-            intervals = tuple((float(n), 1, *(20, self.bad) * 3) for n in range(30))
+            intervals = tuple((float(n), 1, *(20, self.bad) * 3) for n in range(self.rounds))
             parts = tuple(guards(asked.guarded[0], asked))[:3]
-            yield Counted(check=key, parts=parts, intervals=intervals, ours=60, burnt=self.burnt)
+            yield Counted(check=key, parts=parts, intervals=intervals, ours=self.ours, burnt=self.burnt)
         yield from super().check(key, blocked)
 
 
@@ -141,7 +153,9 @@ def with_users(folder: Path, **changes: Any) -> tuple[Verdict, Rejudged]:
 def test_users_requests_are_counted_on_the_certificate_and_judged_again(tmp_path: Path) -> None:
     verdict, again = with_users(tmp_path)
     assert (verdict, again.verdict, again.differences) == (GO, GO, ())
-    assert "none; 600 requests counted by the pods, 60 of them hotfire&#39;s" in (tmp_path / "certificate.html").read_text()
+    assert (
+        "none; 600 requests counted by the pods, 60 of them hotfire&#39;s, 0 bad" in (tmp_path / "certificate.html").read_text()
+    )
     assert said(tmp_path)["users"][0]["requests"] == 600 and "intervals" not in said(tmp_path)["users"][0]
 
 
@@ -151,6 +165,8 @@ def test_users_requests_are_counted_on_the_certificate_and_judged_again(tmp_path
         ({"bad": 20}, "burnt was None, it is 4"),
         ({"burnt": 9}, "burnt was 9, it is None"),
         ({"counted": False}, "without counts"),
+        ({"ours": 501}, "PASS is recorded; 99 requests of users were counted"),
+        ({"bad": 9, "rounds": 15}, "PASS is recorded; users' requests speak against"),
     ],
 )
 def test_judge_finds_users_who_were_passed_over(tmp_path: Path, changes: dict[str, Any], says: str) -> None:

@@ -7,12 +7,12 @@ import pytest
 
 from hotfire.check import catalogue, plan
 from hotfire.gates import guard
-from hotfire.gates.users import LONG, Burn, burnt, laid
+from hotfire.gates.users import LONG, Burn, burnt, laid, unproven
 from hotfire.rollout.rights import rights
 from hotfire.runtimes import CONTRACTS, contract_of
 from hotfire.runtimes.counters import Counts, Series
 from hotfire.runtimes.gateways import counts
-from hotfire.runtimes.guarded import guards
+from hotfire.runtimes.guarded import guards, uncounted
 from hotfire.scenario.model import Located, Scenario
 from hotfire.scenario.serves import Gateway
 from hotfire.words import Reason
@@ -230,3 +230,46 @@ def test_what_a_fault_did_is_set_aside_and_what_came_after_is_not() -> None:
     assert burnt([PART], outage) is None
     said = burnt([PART], [*outage, *[(0.0, 1, 50, 50)] * 9])
     assert said == (24, "users' requests burn errors-ratio: 250 of 250 failed, 5 % may be bad")
+
+
+@pytest.mark.parametrize(
+    ("intervals", "ours", "reason", "says"),
+    [
+        ([(0.0, 1, 20, 0)] * 9, 80, None, ""),
+        ([(0.0, 1, 20, 0)] * 9, 81, Reason.INSUFFICIENT, "99 requests of users were counted, 100 are needed"),
+        ([(0.0, 1, 20, 20)] * 4, 0, Reason.INSUFFICIENT, "80 requests"),
+        ([(0.0, 0, 20, 0)] * 90, 0, Reason.EMPTY, "0 requests"),
+        (
+            [(0.0, 1, 20, 13)] * 15,
+            0,
+            Reason.UNDECIDED,
+            "speak against errors-ratio: 195 of 300 failed, 5 % may be bad; whether",
+        ),
+        ([(0.0, 0, 20, 20)] * 9 + [(0.0, 1, 20, 1)] * 15, 0, None, ""),
+        ([(0.0, 1, 20, 2)] * 15, 0, Reason.UNDECIDED, "30 of 300"),
+        ([(0.0, 1, 20, 2)] * 14 + [(0.0, 1, 20, 1)], 0, None, ""),
+    ],
+    ids=["enough", "hotfire's own", "few, all bad", "under a fault", "two thirds", "a fault's", "twice", "less than twice"],
+)
+def test_that_nothing_burnt_is_no_proof_of_little_or_against_what_was_seen(
+    intervals: list[tuple[float, ...]], ours: int, reason: Reason | None, says: str
+) -> None:
+    """None of these burns; only some of them speak for the candidate."""
+    assert burnt([PART], intervals) is None
+    found = unproven([PART], intervals, ours)
+    assert (found and found[0]) == reason and says in (found[1] if found else "")
+
+
+def test_a_histogram_that_ends_below_the_limit_cannot_tell_what_is_late() -> None:
+    backend, page = GATEWAYS["traefik"]
+    found = counts(Gateway(kind="traefik", backend=backend, namespace="edge", pods="app=gateway", metrics="9113/metrics"))
+    assert found.blind(page, "e2e", 1.2) == "" and found.blind(page, "e2e", 2.0) == "its histogram ends at 1.2 s"
+    assert found.blind(page, "errors", 0.0) == "" and found.read(page, "e2e", 2.0) == (50, 0)
+
+
+def test_what_nobody_counts_of_the_objectives_is_named() -> None:
+    assert uncounted((asked := scenario("trtllm", ERRORS, E2E)).guarded[0], asked) == [
+        "errors of errors-ratio",
+        "errors of e2e-p80",
+    ]
+    assert uncounted((asked := scenario("vllm", ERRORS, TTFT)).guarded[0], asked) == []
