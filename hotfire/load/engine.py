@@ -153,9 +153,10 @@ class Engine:
             polled = self._now()
             events = self.epoll.poll(0, BATCH)
             if self._take(events):  # a silence is certain up to the last time nothing was there to be read
-                if (silent := self._still - self._quiet_since) > QUIET_US:
+                silent = self._still - self._quiet_since
+                self._excused_to = max(self._excused_to, polled + silent)
+                if silent > QUIET_US:
                     self._quiets.append((self._quiet_since, silent))
-                    self._excused_to = polled + silent
                 self._quiet_since = polled
             self._still = polled
             behind = len(events) == BATCH
