@@ -116,7 +116,7 @@ class Run:
             scenario_digest="sha256:" + "5e" * 32, candidate_digest="sha256:" + "c0ffee42" * 8,
             baseline="deployment/llama sha256:" + "0408" * 16, accelerators="simulated",
             stand="Kubernetes v1.36.2, context dev, namespace llm-serving", way_back="in-process", users="none",
-            version="0.1.0",
+            since="2026-11-24T08:00:00+00:00", version="0.1.0",
         )  # fmt: skip
         self.planned = plan(catalogue(), self.scenario)
         yield Planned(checks=self.planned)

@@ -24,6 +24,7 @@ from hotfire.gates.statistics import LEAST_FAIL
 from hotfire.words import Reason
 
 LONG = 3_200  # requests
+PATIENCE = 300.0  # seconds for which users are waited for who come often enough
 SPELL = 5  # intervals without which it may all be one hitch, however many requests met it
 END = {"ttft": "first token", "e2e": "end"}
 
@@ -98,10 +99,15 @@ def burnt(parts: Sequence[Mapping[str, Any]], intervals: Iterable[Sequence[float
     return next(((i, said) for i, interval in enumerate(intervals) if (said := guard_.add(interval))), None)
 
 
+def users_of(intervals: Iterable[Sequence[float]], ours: int) -> int:
+    """Requests that others than hotfire have sent, of those that count."""
+    return max(int(sum(max(told[::2]) for _, counts, *told in intervals if counts)) - ours, 0)
+
+
 def unproven(parts: Sequence[Mapping[str, Any]], intervals: Iterable[Sequence[float]], ours: int) -> tuple[Reason, str] | None:
     """Why it speaks for nobody that no part burnt; None when it does. ours: hotfire's own among those that count."""
-    told = [one for _, counts, *one in intervals if counts]
-    users = max(int(sum(max(one[::2]) for one in told)) - ours, 0)
+    intervals = list(intervals)
+    told, users = [one for _, counts, *one in intervals if counts], users_of(intervals, ours)
     if users < LEAST_FAIL:
         return (
             Reason.INSUFFICIENT if users else Reason.EMPTY,

@@ -329,6 +329,11 @@ class LoadRun:
             while self.ended is None and (left := again - time.monotonic()) > 0:
                 self._wait(left)
 
+    @property
+    def sent(self) -> int:
+        """Requests, to within a second of what was heard last."""
+        return self.ended.sent if self.ended else self.progress.sent if self.progress else 0
+
     # --- the wire
 
     def _explained(self, look: int) -> float:

@@ -113,8 +113,8 @@ def journal_of(cluster: Callable[[], Cluster], folder: Path, namespace: str) -> 
 
 def anchors_of(cluster: Callable[[], Cluster], folder: Path, namespace: str | None) -> list[str]:
     """The heads of its record that a run's journal holds, the one of its commit point too. Raises as `journal_of` does."""
-    entries, _ = record_of(folder)
-    body = journal_of(cluster, folder.resolve(), namespace or (opened(entries).namespace if entries else "")).body
+    entries, _ = record_of(folder := folder.resolve())
+    body = journal_of(cluster, folder, namespace or (opened(entries).namespace if entries else "")).body
     return list(dict.fromkeys([*body.anchors, *([body.confirmed] if body.confirmed else [])]))
 
 

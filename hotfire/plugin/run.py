@@ -354,7 +354,7 @@ class Run:
     def ask(self) -> str:
         """One answer of each API, also while the run's own way in is not there. Raises Breach with the first that fails."""
         if self.scenario.reach.via == "nodeport":
-            self.users.sent.update(serves.workload for serves in self.scenario.candidate.serves)
+            self.users.asked.update(serves.workload for serves in self.scenario.candidate.serves)
             return through_api_server(self.rollout.journal)()
         said = []
         for serves in self.scenario.candidate.serves:

@@ -9,22 +9,24 @@ requests are taken off: without enough of users there is no PASS. By a pipeline 
 since `verify` is the difference to the last readings, which the record holds.
 """
 
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from hotfire.check import Findings
 from hotfire.errors import Unjudged
 from hotfire.gates.blame import Facts, attribute
-from hotfire.gates.users import Guard, unproven
+from hotfire.gates.statistics import LEAST_FAIL
+from hotfire.gates.users import Guard, unproven, users_of
 from hotfire.kube.client import ApiError, Object
 from hotfire.kube.pods import stamp
-from hotfire.kube.wait import halt
+from hotfire.kube.wait import halt, pause
 from hotfire.plugin.nouns.pods import CandidatePods
 from hotfire.record.events import Counted, Entry, Judged, Told
 from hotfire.rollout.metrics import Meter
@@ -35,6 +37,7 @@ from hotfire.scenario.serves import Serves
 from hotfire.words import Outcome, Reason, State
 
 if TYPE_CHECKING:
+    from hotfire.load.run import LoadRun
     from hotfire.plugin.run import Run
 
 EVERY_S = 0.75  # from one reading to the next: with it the journal is written within a second of the request that burns
@@ -46,8 +49,8 @@ Pair = tuple[float, float]
 
 
 class Guarded:
-    """One API. intervals: as a Counted event holds them; unread_s: the longest time without a whole reading; ours: requests of
-    hotfire's own among what counts; passed: its check was answered so."""
+    """One API. intervals: as a Counted event holds them; unread_s: the longest time without a whole reading; whole: whether the
+    last one was; ours: requests of hotfire's own among what counts; passed: its check was answered so."""
 
     def __init__(self, run: "Run", serves: Serves) -> None:
         self.run, self.serves = run, serves
@@ -58,10 +61,11 @@ class Guarded:
         self.why = ""
         self.told, self.blind = [False] * len(self.parts), [""] * len(self.parts)
         self.began = self.read_at = time.time()
-        self.unread_s, self.ours, self.passed = 0.0, 0, False
+        self.unread_s, self.ours, self.passed, self.whole = 0.0, 0, False, False
         self._sent = 0  # requests of hotfire's own at the last reading
         self._seen = False  # a Ready pod of it has been there
         self._last: dict[str, list[Pair]] = {}  # pod's UID -> (requests, bad) of each part
+        self._owed: set[str] = set()  # pods that another process of this run read last, not seen again yet
         self._pods: Sequence[Object] = ()
         self._alone = True  # whether the candidate is all that is counted
         self._listed = 0.0
@@ -75,7 +79,8 @@ class Guarded:
         if counts:
             self.unread_s = max(self.unread_s, at - self.read_at)
         pages = self._pages(at)
-        if pages is not None and None not in pages and (pages or not self._seen):
+        self.whole = pages is not None and None not in pages and (bool(pages) or not self._seen)
+        if self.whole:
             self.read_at = at
         else:
             self._listed = 0.0
@@ -98,11 +103,12 @@ class Guarded:
         """No reading is expected now: the candidate is not what is deployed."""
         self.read_at, self._seen, self._sent = at, False, self._asked()
 
-    def go_on(self, event: Counted, *, passed: bool) -> None:
-        """With what another process of this run has read."""
+    def go_on(self, event: Counted, at: str, *, passed: bool) -> None:
+        """With what another process of this run had read by then."""
         self.intervals, self.burnt, self.ours, self.passed = list(event.intervals), event.burnt, event.ours, passed
         self.why = next((said for said in map(self.guard.add, event.intervals) if said), "")
-        self.began = self.read_at - (self.intervals[-1][0] if self.intervals else 0.0)
+        self.began = datetime.fromisoformat(at).timestamp() - (self.intervals[-1][0] if self.intervals else 0.0)
+        self._seen, self._owed = True, set(event.last)
         self.told = [True] * len(self.parts)
         self._last = {uid: list(zip(row[::2], row[1::2], strict=True)) for uid, row in event.last.items()}
 
@@ -135,10 +141,13 @@ class Guarded:
         if not self._alone:
             self._last[uid] = [found or (0.0, 0.0) for found in now]
         zero = [(0.0, 0.0)] * len(now)
-        first = zero if made >= self.run.users.since else [found or (0.0, 0.0) for found in now]
+        new = made >= (self.run.users.watched if self.serves.counted_by else self.run.users.since)
+        first = zero if new else [found or (0.0, 0.0) for found in now]
         before = self._last.get(uid, first)
         if any(found and found[0] < was[0] for found, was in zip(now, before, strict=True)):
             before = zero
+        else:
+            self._owed.discard(uid)
         self._last[uid] = after = [found or was for found, was in zip(now, before, strict=True)]
         return [max(b - a, 0.0) for was, found in zip(before, after, strict=True) for a, b in zip(was, found, strict=True)]
 
@@ -150,13 +159,16 @@ class Guarded:
 
     def event(self) -> Counted:
         blind = [f"{part['kind']} of {part['slo']}: {why}" for part, why in zip(self.parts, self.blind, strict=True) if why]
+        here = [pod["metadata"]["uid"] for pod in self._pods]
+        if self._owed:
+            blind.append(f"what pods that have gone or begun anew ({len(self._owed)}) had served since `verify`")
         return Counted(
             check=self.key, by=self.meter.who, ours=self.ours, parts=tuple(self.parts), intervals=tuple(self.intervals),
             burnt=self.burnt, uncounted=(*uncounted(self.serves, self.run.scenario), *blind),
-            last={uid: tuple(value for pair in row for value in pair) for uid, row in self._last.items()},
+            last={uid: tuple(value for pair in self._last[uid] for value in pair) for uid in here if uid in self._last},
         )  # fmt: skip
 
-    def check(self) -> None:
+    def check(self, *, at_the_end: bool = False) -> None:
         """Raises Unjudged where what was counted is no proof: it was not told, not read, or too little of it was users'."""
         untold = [part["kind"] for part, told in zip(self.parts, self.told, strict=True) if not told]
         if untold:
@@ -166,11 +178,19 @@ class Guarded:
             raise Unjudged(f"{self.meter.who} never told a counter of {', '.join(untold)}{need}", reason=Reason.NO_DATA)
         if all(self.blind):
             raise Unjudged(f"{self.meter.who} cannot tell what is late: {self.blind[0]}", reason=Reason.NO_DATA)
-        if self.unread_s > UNREAD_S:
-            silent = f"the counters of {self.meter.who} could not be read for {self.unread_s:.0f} s, or no pod was Ready"
+        if self.unread_s > UNREAD_S or (at_the_end and not self.whole):
+            long = "at the end" if self.unread_s <= UNREAD_S else f"for {self.unread_s:.0f} s"
+            silent = f"the counters of {self.meter.who} could not be read {long}, or no pod was Ready"
             raise Unjudged(silent, reason=Reason.NO_DATA)
         if why := unproven(self.parts, self.intervals, self.ours):
             raise Unjudged(why[1], reason=why[0])
+
+    def wanting_s(self) -> float:
+        """How long it takes, at their rate so far, until enough of users' requests are there; inf while none is."""
+        users = users_of(self.intervals, self.ours)
+        first = next((one[0] for one in self.intervals if one[1]), 0.0)
+        lack = max(LEAST_FAIL - users, 0)
+        return lack * (time.time() - self.began - first) / users if users else math.inf
 
     def _asked(self) -> int:
         """Requests of hotfire's own so far; a gateway sees none of those that go past it."""
@@ -179,13 +199,15 @@ class Guarded:
 
 
 class UsersWatch:
-    """All of them. set_aside: a declared fault is under way; sent: workload -> requests of loads that are over."""
+    """All of them. set_aside: a declared fault is under way; asked: workload -> answers asked for through the API server."""
 
     def __init__(self, run: "Run") -> None:
         self.run = run
         self.each = [Guarded(run, serves) for serves in run.scenario.guarded if guards(serves, run.scenario)]
         self.set_aside = False
-        self.sent: Counter[str] = Counter()
+        self.watched = datetime.max.replace(tzinfo=UTC)  # since when this process reads, by the API server's clock
+        self.asked: Counter[str] = Counter()
+        self.loads: list[tuple[str, LoadRun]] = []
         self.clients: list[tuple[str, RuntimeClient]] = []
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._watch, name="users", daemon=True)
@@ -193,23 +215,29 @@ class UsersWatch:
     def begin(self) -> None:
         """Nothing where nobody is guarded."""
         if self.each:
+            self.watched = self.run.cluster.server_time()
             self._thread.start()
 
     def go_on(self, entries: Sequence[Entry]) -> None:
         """With what `verify` has counted, to be read once more at the end."""
-        said = [entry.event for entry in entries]
-        told = {event.check: event for event in said if isinstance(event, Counted)}
-        judged = {event.check: event.outcome for event in said if isinstance(event, Judged)}
+        if self.each:
+            self.watched = self.run.cluster.server_time()
+        told = {one.event.check: (one.event, one.at) for one in entries if isinstance(one.event, Counted)}
+        judged = {one.event.check: one.event.outcome for one in entries if isinstance(one.event, Judged)}
         for one in self.each:
             if one.key in told:
-                one.go_on(told[one.key], passed=judged.get(one.key) is Outcome.PASS)
+                one.go_on(*told[one.key], passed=judged.get(one.key) is Outcome.PASS)
 
     def end(self) -> None:
         """Read once more, and then no more. What came after its check was asked is answered here."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
+        until = time.monotonic() + UNREAD_S
         self.look()
+        while self.serves and any(one.passed and not one.whole for one in self.each) and time.monotonic() < until:
+            pause(EVERY_S)
+            self.look()
         halt(None)
         for one in self.each:
             if not self.run.halted and (one.passed or one.burnt is not None):
@@ -223,14 +251,15 @@ class UsersWatch:
             self.run.emit(Judged(check=one.key, outcome=Outcome.FAIL, blame=one.findings().blame, message=one.why))
             return
         try:
-            one.check()
+            one.check(at_the_end=True)
         except Unjudged as not_told:
             found = {"reason": not_told.reason, "blame": not_told.blame, "message": not_told.message}
             self.run.emit(Judged(check=one.key, outcome=Outcome.INVALID, **found))
 
     def ours(self, workload: str) -> int:
         """Requests that hotfire itself has sent to its pods."""
-        return self.sent[workload] + sum(client.posted for name, client in self.clients if name == workload)
+        sent = [load.sent for name, load in self.loads if name == workload]
+        return self.asked[workload] + sum(sent) + sum(client.posted for name, client in self.clients if name == workload)
 
     def look(self) -> None:
         """One reading of all, unless the candidate is not what is deployed."""
@@ -251,7 +280,7 @@ class UsersWatch:
     @cached_property
     def since(self) -> datetime:
         """When the run began, by the API server's clock: what serves and was made later is of its candidate."""
-        return datetime.fromisoformat(self.run.opened.since)
+        return datetime.fromisoformat(self.run.opened.since or self.run.recorder.entries[0].at)
 
     @property
     def serves(self) -> bool:

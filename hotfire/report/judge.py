@@ -16,7 +16,7 @@ from hotfire.gates.decision import Ending, decide, verdict
 from hotfire.gates.flow import words
 from hotfire.gates.users import burnt, unproven
 from hotfire.load import plan, samples
-from hotfire.record.events import Entry, Flowed, Gated, Judged, Loaded
+from hotfire.record.events import Entry, Flowed, Gated, Judged, Loaded, Opened
 from hotfire.report import objective
 from hotfire.report.story import RECORD, Story
 from hotfire.words import Blame, Outcome, Reason, Verdict
@@ -123,6 +123,7 @@ def _users(story: Story) -> tuple[list[Judged], list[str], list[str]]:
     again: list[Judged] = []
     lines: list[str] = []
     differences: list[str] = []
+    ruled = any(one.since for one in story.all(Opened))  # records of before are no worse for a rule that was not theirs
     for event in story.counted.values():
         now = burnt(event.parts, event.intervals)
         lines.append(f"users {event.check}: {now[1] if now else 'no objective burns'}, {event.requests:,} requests counted")
@@ -131,7 +132,7 @@ def _users(story: Story) -> tuple[list[Judged], list[str], list[str]]:
         passed = event.check in story.outcomes and story.outcomes[event.check].outcome is Outcome.PASS
         if now:
             again.append(Judged(check=event.check, outcome=Outcome.FAIL, message=now[1]))
-        elif passed and (why := unproven(event.parts, event.intervals, event.ours)):
+        elif passed and ruled and (why := unproven(event.parts, event.intervals, event.ours)):
             differences.append(f"{event.check}: PASS is recorded; {why[1]}")
             again.append(Judged(check=event.check, outcome=Outcome.INVALID, reason=why[0], message=why[1]))
     for key, one in story.outcomes.items():

@@ -12,13 +12,14 @@ from typing import Any
 
 from hotfire.errors import BadInput
 from hotfire.gates.guard import EARLY
-from hotfire.gates.statistics import Feasibility, can_decide, look_sizes, needs_requests
+from hotfire.gates.statistics import LEAST_FAIL, Feasibility, can_decide, look_sizes, needs_requests
+from hotfire.gates.users import PATIENCE
 from hotfire.scenario.datafiles import no_go, read_dues, read_golden, read_prompts
 from hotfire.scenario.marks import Loc
 from hotfire.scenario.model import Load, Located, PullSecret, Scenario, Slo
 from hotfire.scenario.nearest import nearest
 from hotfire.scenario.pipeline import commands, pipeline
-from hotfire.scenario.ways import carriers, live, reach
+from hotfire.scenario.ways import COUNTING_RUNTIMES, carriers, live, reach
 from hotfire.words import Gate, Mode
 
 Finding = tuple[Loc, str]
@@ -421,6 +422,8 @@ def plan(located: Located) -> list[str]:
     if (against := scenario.compare) is not None:
         most = f"at most {against.margin:.0%} slower than {len(against.runs)} earlier runs"
         lines.append(f"  each percentile: {most}, their noise allowed for")
+    if any(one.counted_by or one.runtime in COUNTING_RUNTIMES for one in scenario.guarded):
+        lines.append(f"users: {LEAST_FAIL} of their own requests to an API must be counted, waited for up to {span(PATIENCE)}")
     for fault in scenario.faults:
         asked = "" if scenario.permits(fault.family) else f", NOT_RUN: promote without consent: [{fault.family}]"
         lines.append(f"fault {fault.name}: {fault.family}, serving again within {span(fault.serving_again_within)}{asked}")

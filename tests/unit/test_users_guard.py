@@ -1,6 +1,9 @@
 """Users' requests by counters: read so that nothing is called bad that may be good, and burnt only beyond doubt."""
 
+import math
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import pytest
 from hotfire.check import catalogue, plan
 from hotfire.gates import guard
 from hotfire.gates.users import LONG, Burn, burnt, laid, unproven
+from hotfire.plugin.users import Guarded
 from hotfire.rollout.rights import rights
 from hotfire.runtimes import CONTRACTS, contract_of
 from hotfire.runtimes.counters import Counts, Series
@@ -273,3 +277,14 @@ def test_what_nobody_counts_of_the_objectives_is_named() -> None:
         "errors of e2e-p80",
     ]
     assert uncounted((asked := scenario("vllm", ERRORS, TTFT)).guarded[0], asked) == []
+
+
+def test_users_are_waited_for_where_they_come_often_enough() -> None:
+    """60 in a minute: 40 more take 40 s; none has no rate, and enough need no wait."""
+    asked = scenario("vllm", ERRORS)
+    one = Guarded(SimpleNamespace(cluster=None, namespace="n", scenario=asked), asked.guarded[0])  # type: ignore[arg-type]
+    assert one.wanting_s() == math.inf
+    one.began, one.intervals, one.ours = time.time() - 70, [(10.0, 1, 50, 0), (20.0, 0, 900, 0), (30.0, 1, 30, 0)], 20
+    assert one.wanting_s() == pytest.approx(40, rel=0.02)
+    one.intervals.append((60.0, 1, 40, 0))
+    assert one.wanting_s() == 0

@@ -1,8 +1,12 @@
 """counted: what the pods of one API have counted while it served users."""
 
+import time
+
 from hotfire.check import Findings, saw
-from hotfire.kube.wait import shielded
+from hotfire.gates.users import PATIENCE
+from hotfire.kube.wait import pause, shielded
 from hotfire.plugin.run import Run
+from hotfire.plugin.users import EVERY_S
 from hotfire.scenario.serves import Serves
 
 
@@ -15,7 +19,9 @@ class Counted:
 
     def burnt(self) -> Findings:
         """Which objective users' requests fail beyond doubt. Raises Unjudged where what was counted is no proof."""
-        run, one = self.run, self.one
+        run, one, until = self.run, self.one, time.monotonic() + PATIENCE
+        while one.burnt is None and 0 < one.wanting_s() < until - time.monotonic():
+            pause(EVERY_S)
         with shielded():
             run.users.look()
             run.emit(told := one.event())

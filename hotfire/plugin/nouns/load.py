@@ -87,6 +87,7 @@ def carrying(
         with LoadRun.start(
             plan, target, folder, headers=headers, processes=asked.processes, calibrate=True, on_tick=on_tick
         ) as load:
+            run.users.loads.append((serves.workload, load))
             yield load
         return
     secret, workers = auth.secret if auth else "", asked.workers
@@ -94,6 +95,7 @@ def carrying(
         run.rollout, image, plan, target, folder, name=folder.name, cpu=asked.cpu, workers=workers, secret=secret
     ) as carriers:
         with LoadRun.follow(plan, target, folder, carriers, calibrate=True, on_tick=on_tick) as load:
+            run.users.loads.append((serves.workload, load))
             yield load
 
 
@@ -102,7 +104,6 @@ def loaded(
 ) -> Loaded:
     """The event of a load that is over. requests: as many as are judged, None for all."""
     folder = load.out.relative_to(run.folder)
-    run.users.sent[serves.workload] += ended.sent
     return Loaded(
         name=name, plan=f"{folder}/plan.jsonl", plan_digest=load.plan.digest, samples=f"{folder}/{ended.samples.name}",
         samples_digest=ended.digest, look=look, arrivals=load.plan.header.arrivals,
