@@ -60,7 +60,7 @@ class Guarded:
         self.burnt: int | None = None
         self.why = ""
         self.told, self.blind = [False] * len(self.parts), [""] * len(self.parts)
-        self.began = self.read_at = time.time()
+        self.began, self.read_at = 0.0, time.time()
         self.unread_s, self.ours, self.passed, self.whole = 0.0, 0, False, False
         self._sent = 0  # requests of hotfire's own at the last reading
         self._seen = False  # a Ready pod of it has been there
@@ -76,6 +76,7 @@ class Guarded:
 
     def read(self, at: float, *, counts: bool) -> bool:
         """One reading; whether it burns now. at: time.time() just before; counts: outside of any declared fault."""
+        self.began = self.began or at
         if counts:
             self.unread_s = max(self.unread_s, at - self.read_at)
         pages = self._pages(at)
