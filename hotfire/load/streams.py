@@ -64,6 +64,9 @@ class Answer:
                 if text and QUOTE not in text and NEWLINE not in text:
                     self.stamps.append(at)
                     return False
+            data = self._usual(data, at)
+            if not data:
+                return False
         if self.first_byte < 0:
             self.first_byte = at
         self.last_read = at
@@ -73,6 +76,21 @@ class Answer:
             rest = self._left or self._buffer or self._body or self._data or self.ended or self.complete
             self._aligned = self._chunked and not rest and bool(self._begin)
         return self.ended or self.complete
+
+    def _usual(self, data: bytes, at: int) -> bytes:
+        """What is left of a read without the chunks at its beginning that are a token as the last one was. A client that is
+        behind gets several of a stream in one read: to parse them whole would keep it behind."""
+        begin, suffix, done = self._begin, self._suffix, 0
+        while True:
+            cut = 2 if data.startswith(begin, done + 2) else 3 if data.startswith(begin, done + 3) else 0
+            size = SIZES.get(data[done : done + cut], 0)
+            end = done + cut + 4 + size
+            text = data[done + cut + len(begin) : end - len(suffix)]
+            usual = size and end <= len(data) and data.endswith(suffix, done, end) and text
+            if not usual or QUOTE in text or NEWLINE in text:
+                return data[done:]
+            self.stamps.append(at)
+            done = end
 
     @property
     def tokens(self) -> int:

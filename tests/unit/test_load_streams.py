@@ -99,6 +99,23 @@ def test_tokens_of_one_read_are_no_time_apart() -> None:
     assert (answer.tokens, answer.gaps()) == (3, [4, 0])
 
 
+@pytest.mark.parametrize("rest", [b"", chunk(LENGTH) + chunk(DONE) + END, chunk(token("x"))[:9], chunk(token("a")) * 3 + b"1"])
+def test_many_tokens_of_one_read_are_each_counted_and_what_follows_them_is_read(rest: bytes) -> None:
+    """As the same bytes, read one by one."""
+    many = b"".join(chunk(token(text)) for text in ("b", "long" * 40, r"q\"", "c")) + rest
+    once, slowly = Answer(DIALECTS["chat"]), Answer(DIALECTS["chat"])
+    once.feed(HEAD + chunk(token("a")), 5)
+    assert once.feed(many, 9) == (END in rest) and once.first_byte == 5
+    for at in range(len(raw := HEAD + chunk(token("a")) + many)):
+        slowly.feed(raw[at : at + 1], 9)
+    assert (once.tokens, once.ended, once.complete, once.finish) == (
+        slowly.tokens,
+        slowly.ended,
+        slowly.complete,
+        slowly.finish,
+    )
+
+
 @pytest.mark.parametrize(
     "delta", ['"reasoning_content":"hm"', '"reasoning":"hm"', '"tool_calls":[{"index":0}]', '"content": "x"']
 )
