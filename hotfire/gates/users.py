@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from hotfire.gates import guard
 from hotfire.gates.laws import binomial
 from hotfire.gates.statistics import LEAST_FAIL
+from hotfire.record.events import requests_of
 from hotfire.words import Reason
 
 LONG = 3_200  # requests
@@ -102,7 +103,7 @@ def burnt(parts: Sequence[Mapping[str, Any]], intervals: Iterable[Sequence[float
 
 def users_of(intervals: Iterable[Sequence[float]], ours: int) -> int:
     """Requests that others than hotfire have sent, of those that count."""
-    return max(int(sum(max(told[::2]) for _, counts, *told in intervals if counts)) - ours, 0)
+    return max(requests_of(intervals) - ours, 0)
 
 
 def unproven(parts: Sequence[Mapping[str, Any]], intervals: Iterable[Sequence[float]], ours: int) -> tuple[Reason, str] | None:

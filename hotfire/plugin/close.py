@@ -42,7 +42,7 @@ def settle(cluster: Callable[[], Cluster], folder: Path, namespace: str | None, 
             f"{folder}: no {RECORD} in it, the folder of a run is expected, or --record-lost if there is none any more"
         )
     entries, lost = record_of(folder)
-    journal = journal_of(cluster, folder, namespace or (opened(entries).namespace if entries else ""))
+    journal = journal_of(cluster, folder, namespace or _namespace(entries))
     if journal.ended and (journal.state is not State.CONFIRMED or _closed(entries) or lost):
         reached = Verdict(journal.body.last_verdict or Verdict.INCONCLUSIVE)
         tell(f"run {journal.body.run} has ended {journal.state}, {reached}: nothing to do")
@@ -97,6 +97,11 @@ def opened(entries: list[Entry]) -> Opened:
     return first
 
 
+def _namespace(entries: list[Entry]) -> str:
+    """Where the record says that the run went; empty where nothing says it."""
+    return opened(entries).namespace if entries else ""
+
+
 def _closed(entries: list[Entry]) -> bool:
     return bool(entries) and isinstance(entries[-1].event, Closed)
 
@@ -114,7 +119,7 @@ def journal_of(cluster: Callable[[], Cluster], folder: Path, namespace: str) -> 
 def anchors_of(cluster: Callable[[], Cluster], folder: Path, namespace: str | None) -> list[str]:
     """The heads of its record that a run's journal holds, the one of its commit point too. Raises as `journal_of` does."""
     entries, _ = record_of(folder := folder.resolve())
-    body = journal_of(cluster, folder, namespace or (opened(entries).namespace if entries else "")).body
+    body = journal_of(cluster, folder, namespace or _namespace(entries)).body
     return list(dict.fromkeys([*body.anchors, *([body.confirmed] if body.confirmed else [])]))
 
 

@@ -59,7 +59,8 @@ class Guarded:
         self.intervals: list[tuple[float, ...]] = []
         self.burnt: int | None = None
         self.why = ""
-        self.told, self.blind = [False] * len(self.parts), [""] * len(self.parts)
+        self.told = [False] * len(self.parts)
+        self.blind: list[str] | None = None  # why a part can never be late, by the first page: bounds do not change
         self.began, self.read_at = 0.0, time.time()
         self.unread_s, self.ours, self.passed, self.whole = 0.0, 0, False, False
         self._sent = 0  # requests of hotfire's own at the last reading
@@ -137,7 +138,7 @@ class Guarded:
         counts = self.meter.counts
         now = [counts.read(text, part["kind"], part["limit_s"]) if counts else None for part in self.parts]
         self.told = [before or found is not None for before, found in zip(self.told, now, strict=True)]
-        if counts:
+        if counts and self.blind is None:
             self.blind = [counts.blind(text, part["kind"], part["limit_s"]) for part in self.parts]
         if not self._alone:
             self._last[uid] = [found or (0.0, 0.0) for found in now]
@@ -159,7 +160,9 @@ class Guarded:
         return Findings([rule], self.why, blame, list(self.intervals[self.burnt or 0]), self.parts)
 
     def event(self) -> Counted:
-        blind = [f"{part['kind']} of {part['slo']}: {why}" for part, why in zip(self.parts, self.blind, strict=True) if why]
+        blind = [
+            f"{part['kind']} of {part['slo']}: {why}" for part, why in zip(self.parts, self.blind or (), strict=False) if why
+        ]
         here = [pod["metadata"]["uid"] for pod in self._pods]
         if self._owed:
             blind.append(f"what pods that have gone or begun anew ({len(self._owed)}) had served since `verify`")
@@ -177,7 +180,7 @@ class Guarded:
             engine = contract.metrics_need and not self.serves.counted_by
             need = f"; {contract.title} needs {contract.metrics_need}" if engine else ""
             raise Unjudged(f"{self.meter.who} never told a counter of {', '.join(untold)}{need}", reason=Reason.NO_DATA)
-        if all(self.blind):
+        if self.blind and all(self.blind):
             raise Unjudged(f"{self.meter.who} cannot tell what is late: {self.blind[0]}", reason=Reason.NO_DATA)
         if self.unread_s > UNREAD_S or (at_the_end and not self.whole):
             long = "at the end" if self.unread_s <= UNREAD_S else f"for {self.unread_s:.0f} s"

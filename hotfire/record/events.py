@@ -6,6 +6,7 @@ monotonic clock, the event, the previous line's hash and its own: sha256 over th
 
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -148,6 +149,11 @@ class Flowed(Event):
     flow: dict[str, Any] = Field(description="busy, mean, fifths, saturated, confirmed")
 
 
+def requests_of(intervals: Iterable[Sequence[float]]) -> int:
+    """Of the intervals of a Counted event that count, by the part that saw most in each."""
+    return int(sum(max(told[::2], default=0) for _, counts, *told in intervals if counts))
+
+
 class Counted(Event):
     """What the candidate's pods, or a gateway, counted of all requests, users' among them; `judge` asks the burn guard of it
     again."""
@@ -170,7 +176,7 @@ class Counted(Event):
     @property
     def requests(self) -> int:
         """In all that counts, by the part that saw most in each interval."""
-        return int(sum(max(told[::2], default=0) for _, counts, *told in self.intervals if counts))
+        return requests_of(self.intervals)
 
     @property
     def bad(self) -> tuple[int, ...]:

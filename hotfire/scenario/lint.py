@@ -19,7 +19,7 @@ from hotfire.scenario.marks import Loc
 from hotfire.scenario.model import Load, Located, PullSecret, Scenario, Slo
 from hotfire.scenario.nearest import nearest
 from hotfire.scenario.pipeline import commands, pipeline
-from hotfire.scenario.ways import COUNTING_RUNTIMES, carriers, live, reach
+from hotfire.scenario.ways import carriers, counted, live, reach
 from hotfire.words import Gate, Mode
 
 Finding = tuple[Loc, str]
@@ -422,7 +422,7 @@ def plan(located: Located) -> list[str]:
     if (against := scenario.compare) is not None:
         most = f"at most {against.margin:.0%} slower than {len(against.runs)} earlier runs"
         lines.append(f"  each percentile: {most}, their noise allowed for")
-    if any(one.counted_by or one.runtime in COUNTING_RUNTIMES for one in scenario.guarded):
+    if any(map(counted, scenario.guarded)):
         lines.append(f"users: {LEAST_FAIL} of their own requests to an API must be counted, waited for up to {span(PATIENCE)}")
     for fault in scenario.faults:
         asked = "" if scenario.permits(fault.family) else f", NOT_RUN: promote without consent: [{fault.family}]"

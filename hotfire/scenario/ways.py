@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from hotfire.scenario.marks import Loc
 from hotfire.scenario.model import Load, Located, Scenario
+from hotfire.scenario.serves import Serves
 
 COUNTING_RUNTIMES = ("tgi", "tiny", "trtllm", "vllm")  # the contracts know; a test holds the two together
 
@@ -55,12 +56,17 @@ def carriers(scenario: Scenario, load: Load) -> Iterator[Finding]:
         yield ("load", "from"), "a load from the cluster needs its image, `stand: {load_image: …}` is expected"
 
 
+def counted(serves: Serves) -> bool:
+    """Whether somebody counts the requests of its users."""
+    return serves.counted_by is not None or serves.runtime in COUNTING_RUNTIMES
+
+
 def live(scenario: Scenario, load: Load) -> Iterator[Finding]:
     """Beside users: a load without a rate, one above its cap, a cap that is a share of what nobody counts."""
     if scenario.capped is None:
         return
     cap = load.live_cap
-    unknown = [one.runtime for one in scenario.loaded if one.counted_by is None and one.runtime not in COUNTING_RUNTIMES]
+    unknown = [one.runtime for one in scenario.loaded if not counted(one)]
     if load.arrivals.kind == "closed":
         said = f"{load.arrivals.text} beside users has no rate that live_cap could hold"
         yield ("load", "arrivals"), f"{said}, a spaced or open load is expected"

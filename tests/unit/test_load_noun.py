@@ -16,7 +16,8 @@ SPEC = CheckSpec("load.stall", Evidence("request"))
 
 def quiet() -> LoadNoun:
     """Of a load that is over, with a sound client and a platform that did nothing."""
-    noun = LoadNoun(SimpleNamespace(scenario=None))  # type: ignore[arg-type]
+    run = SimpleNamespace(scenario=None)  # no cluster: nothing else of the run is asked once the load is over
+    noun = LoadNoun(run)  # type: ignore[arg-type]
     noun._client, noun._disturbed = {"sound": True}, []
     return noun
 

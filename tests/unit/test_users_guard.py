@@ -282,7 +282,8 @@ def test_what_nobody_counts_of_the_objectives_is_named() -> None:
 def test_users_are_waited_for_where_they_come_often_enough() -> None:
     """60 in a minute: 40 more take 40 s; none has no rate, and enough need no wait."""
     asked = scenario("vllm", ERRORS)
-    one = Guarded(SimpleNamespace(cluster=None, namespace="n", scenario=asked), asked.guarded[0])  # type: ignore[arg-type]
+    run = SimpleNamespace(cluster=None, namespace="n", scenario=asked)  # no cluster: what was read is set by hand
+    one = Guarded(run, asked.guarded[0])  # type: ignore[arg-type]
     assert one.wanting_s() == math.inf
     one.began, one.intervals, one.ours = time.time() - 70, [(10.0, 1, 50, 0), (20.0, 0, 900, 0), (30.0, 1, 30, 0)], 20
     assert one.wanting_s() == pytest.approx(40, rel=0.02)

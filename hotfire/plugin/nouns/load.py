@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,22 +81,24 @@ def carrying(
     """The load under way, from where it is asked for; nothing of it runs after the block."""
     target, folder = target_of(run, serves, asked, max_age_s=max_age_s, scale_s=scale_s), plan.path.parent
     auth, image = run.scenario.reach.auth, run.scenario.stand.load_image
-    if asked.from_ == "here" or image is None:
-        token = run.token()
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        with LoadRun.start(
-            plan, target, folder, headers=headers, processes=asked.processes, calibrate=True, on_tick=on_tick
-        ) as load:
-            run.users.loads.append((serves.workload, load))
-            yield load
-        return
-    secret, workers = auth.secret if auth else "", asked.workers
-    with started(  # noqa: SIM117
-        run.rollout, image, plan, target, folder, name=folder.name, cpu=asked.cpu, workers=workers, secret=secret
-    ) as carriers:
-        with LoadRun.follow(plan, target, folder, carriers, calibrate=True, on_tick=on_tick) as load:
-            run.users.loads.append((serves.workload, load))
-            yield load
+    with ExitStack() as stack:
+        if asked.from_ == "here" or image is None:
+            token = run.token()
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            under_way = LoadRun.start(
+                plan, target, folder, headers=headers, processes=asked.processes, calibrate=True, on_tick=on_tick
+            )
+        else:
+            secret, workers = auth.secret if auth else "", asked.workers
+            carriers = stack.enter_context(
+                started(
+                    run.rollout, image, plan, target, folder, name=folder.name, cpu=asked.cpu, workers=workers, secret=secret
+                )
+            )
+            under_way = LoadRun.follow(plan, target, folder, carriers, calibrate=True, on_tick=on_tick)
+        load = stack.enter_context(under_way)
+        run.users.loads.append((serves.workload, load))
+        yield load
 
 
 def loaded(
