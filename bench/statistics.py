@@ -151,7 +151,7 @@ def ended(due: worlds.Floats, end: worlds.Floats, limit: float, size: int, alpha
     which = ((end[order] - end[order[0]]) / (size * (due[-1] - due[0]) / len(due))).astype(int)
     burn = users.Burn(P0, alpha, "e2e")
     for n, k in zip(np.bincount(which), np.bincount(which, weights=bad[order]), strict=True):
-        if burn.add(int(n), int(k)):
+        if burn.add(int(n), int(k), 0.75):
             return burn.requests
     return 0
 

@@ -27,7 +27,7 @@ from hotfire.words import Reason
 
 LONG = 3_200  # requests
 PATIENCE = 300.0  # seconds for which users are waited for who come often enough
-SPELL = 5  # intervals without which it may all be one hitch, however many requests met it
+SPELL = 3.7  # seconds, of intervals that saw requests, without which it may all be one hitch, however many met it
 END = {"ttft": "first token", "e2e": "end"}
 
 if TYPE_CHECKING:
@@ -41,32 +41,33 @@ class Burn:
     def __init__(self, p0: float, alpha: float, kind: str) -> None:
         self.p0, self.alpha, self.newest = p0, alpha, guard.EARLY if kind == "errors" else LONG
         self.requests = self.bad = 0
-        self._intervals: deque[tuple[int, int]] = deque()
+        self._intervals: deque[tuple[int, int, float]] = deque()
         self._kept = self._asked = 0
 
-    def add(self, requests: int, bad: int) -> bool:
-        """What one interval brought; whether all so far burns. A request may be counted when it begins and fail intervals
-        later: then there are more bad ones than requests, and each is taken for one more."""
-        requests = max(requests, bad)
-        self._intervals.append((requests, bad))
+    def add(self, requests: int, bad: int, lasted: float) -> bool:
+        """What one interval brought in how many seconds; whether all so far burns. A request may be counted when it begins and
+        fail intervals later: then there are more bad ones than requests, and each is taken for one more."""
+        if not (requests := max(requests, bad)):
+            return False
+        self._intervals.append((requests, bad, lasted))
         self.requests, self.bad, self._kept = self.requests + requests, self.bad + bad, self._kept + requests
         while self._kept - self._intervals[0][0] >= (guard.RECENT if self.requests > guard.MOST else guard.MOST):
             self._kept -= self._intervals.popleft()[0]
         at, asked = guard.checkpoint(self.requests), self._asked
         self._asked = at
-        if not bad or len(self._intervals) < SPELL:
+        if not bad or sum(one[2] for one in self._intervals) < SPELL:
             return False
         if self._out():
             return True
-        flags = laid(self._intervals) if at != asked else None
+        flags = laid((n, k) for n, k, _ in self._intervals) if at != asked else None
         return flags is not None and guard.burns(flags, flags, self.p0, self.alpha, thirds=False)
 
     def _out(self) -> bool:
-        """Whether nearly all of the newest requests are bad: as many as its kind needs, and of SPELL intervals."""
-        n = bad = 0
-        for i, (requests, k) in enumerate(reversed(self._intervals), 1):
-            n, bad = n + requests, bad + k
-            if n >= self.newest and i >= SPELL:
+        """Whether nearly all of the newest requests are bad: as many as its kind needs, and of SPELL."""
+        n, bad, long = 0, 0, 0.0
+        for requests, k, lasted in reversed(self._intervals):
+            n, bad, long = n + requests, bad + k, long + lasted
+            if n >= self.newest and long >= SPELL:
                 return bad >= max(guard.NEARLY_ALL, guard.BURN * self.p0) * n
         return False
 
@@ -85,12 +86,14 @@ class Guard:
     def __init__(self, parts: Sequence[Mapping[str, Any]]) -> None:
         self.parts = parts
         self._burns = [Burn(float(part["allowed"]), float(part["alpha"]), str(part["kind"])) for part in parts]
+        self._until: float | None = None
 
     def add(self, interval: Sequence[float]) -> str:
         """Which of them burns with this interval, in words; empty while none does."""
-        _, counts, *told = interval
+        until, counts, *told = interval
+        lasted, self._until = until - (until if self._until is None else self._until), until
         for i, (part, burn) in enumerate(zip(self.parts, self._burns, strict=True)):
-            if counts and burn.add(int(told[2 * i]), int(told[2 * i + 1])):
+            if counts and burn.add(int(told[2 * i]), int(told[2 * i + 1]), lasted):
                 return words(part, burn.requests, burn.bad)
         return ""
 

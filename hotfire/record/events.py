@@ -164,7 +164,7 @@ class Counted(Event):
     parts: tuple[dict[str, Any], ...] = Field(description="slo, kind (errors, ttft, e2e), limit_s, allowed share, alpha")
     intervals: tuple[tuple[float, ...], ...] = Field(
         description="seconds since the first reading, 1 if it counts (0: under a declared fault), then requests and bad ones "
-        "of each part; those in which nothing grew are left out"
+        "of each part; of those in a row in which nothing grew the last"
     )
     ours: int = Field(description="requests that hotfire itself has sent to these pods, in intervals that count")
     burnt: int | None = Field(None, description="the interval at which it burnt")

@@ -269,6 +269,7 @@ def flux(place: Any, cluster: Cluster) -> Iterator[Flux]:
     made.over.set()
     thread.join()
     cluster.delete(Ref.of(crd), uid=crd["metadata"]["uid"])
+    place.kubectl("wait", "--for=delete", f"crd/{crd['metadata']['name']}", "--timeout=60s")  # the next test makes its own
 
 
 def test_with_consent_flux_is_suspended_and_the_baseline_stays(place, run: Run, new, flux: Flux, cluster: Cluster) -> None:

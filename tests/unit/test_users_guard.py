@@ -2,6 +2,7 @@
 
 import math
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import pytest
 from hotfire.check import catalogue, plan
 from hotfire.gates import guard
 from hotfire.gates.users import LONG, Burn, burnt, laid, unproven
-from hotfire.plugin.users import Guarded
+from hotfire.plugin.users import EVERY_S, Guarded
 from hotfire.rollout.rights import rights
 from hotfire.runtimes import CONTRACTS, contract_of
 from hotfire.runtimes.counters import Counts, Series
@@ -182,7 +183,13 @@ def test_every_runtime_that_counts_failures_says_of_what() -> None:
 
 def at(intervals: list[tuple[int, int]], p0: float = 0.05, kind: str = "errors") -> int | None:
     burn = Burn(p0, 0.01, kind)
-    return next((i for i, (requests, bad) in enumerate(intervals) if burn.add(requests, bad)), None)
+    return next((i for i, (requests, bad) in enumerate(intervals) if burn.add(requests, bad, EVERY_S)), None)
+
+
+def timed(*parts: tuple[int, tuple[int, int, int]]) -> list[tuple[float, ...]]:
+    """So many of each (counts, requests, bad), as a Counted event holds them."""
+    rows = [row for times, row in parts for _ in range(times)]
+    return [(EVERY_S * i, *row) for i, row in enumerate(rows)]
 
 
 def test_the_bad_ones_of_an_interval_lie_side_by_side() -> None:
@@ -196,12 +203,24 @@ def test_a_service_that_is_only_bad_burns_with_the_hundredth_request(kind: str) 
 
 def test_one_hitch_is_no_end_however_many_met_it() -> None:
     assert at([(9000, 9000)] * 4) is None and at([(9000, 9000)] * 5) == 4
+    quiet = [(0.0, 1, 0, 0), (90.0, 1, 0, 0)]
+    assert burnt([PART], [*quiet, (90.75, 1, 900, 900), (180.0, 1, 0, 0), (181.0, 1, 900, 900)]) is None
+
+
+def test_a_long_interval_that_is_only_bad_is_no_hitch() -> None:
+    """By a pipeline what came between `verify` and `settle` is one."""
+    before = [(0.0, 1, 0, 0), (0.75, 1, 200, 0)]
+    assert burnt([PART], [*before, (4.75, 1, 2000, 2000)]) == (
+        2,
+        "users' requests burn errors-ratio: 2,000 of 2,200 failed, 5 % may be bad",
+    )
+    assert burnt([PART], [*before, (2.75, 1, 2000, 2000)]) is None and burnt([PART], [*before, (4.75, 1, 2000, 900)]) is None
 
 
 def test_failures_counted_after_their_requests_are_requests_too() -> None:
     assert at([(50, 0)] + [(0, 20)] * 30) == 18
     burn = Burn(0.05, 0.01, "errors")
-    assert not burn.add(0, 3) and (burn.requests, burn.bad) == (3, 3)
+    assert not burn.add(0, 3, EVERY_S) and (burn.requests, burn.bad) == (3, 3)
 
 
 def test_half_of_it_bad_waits_until_it_cannot_be_one_burst() -> None:
@@ -230,28 +249,28 @@ def test_a_service_that_turns_slow_late_burns_once_no_queue_explains_it() -> Non
 
 
 def test_what_a_fault_did_is_set_aside_and_what_came_after_is_not() -> None:
-    outage = [(0.0, 0, 50, 50)] * 20
-    assert burnt([PART], outage) is None
-    said = burnt([PART], [*outage, *[(0.0, 1, 50, 50)] * 9])
+    outage = (20, (0, 50, 50))
+    assert burnt([PART], timed(outage)) is None
+    said = burnt([PART], timed(outage, (9, (1, 50, 50))))
     assert said == (24, "users' requests burn errors-ratio: 250 of 250 failed, 5 % may be bad")
 
 
 @pytest.mark.parametrize(
     ("intervals", "ours", "reason", "says"),
     [
-        ([(0.0, 1, 20, 0)] * 9, 80, None, ""),
-        ([(0.0, 1, 20, 0)] * 9, 81, Reason.INSUFFICIENT, "99 requests of users were counted, 100 are needed"),
-        ([(0.0, 1, 20, 20)] * 4, 0, Reason.INSUFFICIENT, "80 requests"),
-        ([(0.0, 0, 20, 0)] * 90, 0, Reason.EMPTY, "0 requests"),
+        (timed((9, (1, 20, 0))), 80, None, ""),
+        (timed((9, (1, 20, 0))), 81, Reason.INSUFFICIENT, "99 requests of users were counted, 100 are needed"),
+        (timed((4, (1, 20, 20))), 0, Reason.INSUFFICIENT, "80 requests"),
+        (timed((90, (0, 20, 0))), 0, Reason.EMPTY, "0 requests"),
         (
-            [(0.0, 1, 20, 13)] * 15,
+            timed((15, (1, 20, 13))),
             0,
             Reason.UNDECIDED,
             "speak against errors-ratio: 195 of 300 failed, 5 % may be bad; whether",
         ),
-        ([(0.0, 0, 20, 20)] * 9 + [(0.0, 1, 20, 1)] * 15, 0, None, ""),
-        ([(0.0, 1, 20, 2)] * 15, 0, Reason.UNDECIDED, "30 of 300"),
-        ([(0.0, 1, 20, 2)] * 14 + [(0.0, 1, 20, 1)], 0, None, ""),
+        (timed((9, (0, 20, 20)), (15, (1, 20, 1))), 0, None, ""),
+        (timed((15, (1, 20, 2))), 0, Reason.UNDECIDED, "30 of 300"),
+        (timed((14, (1, 20, 2)), (1, (1, 20, 1))), 0, None, ""),
     ],
     ids=["enough", "hotfire's own", "few, all bad", "under a fault", "two thirds", "a fault's", "twice", "less than twice"],
 )
@@ -277,6 +296,18 @@ def test_what_nobody_counts_of_the_objectives_is_named() -> None:
         "errors of e2e-p80",
     ]
     assert uncounted((asked := scenario("vllm", ERRORS, TTFT)).guarded[0], asked) == []
+
+
+def test_of_quiet_readings_the_last_is_kept_since_the_next_interval_begins_there() -> None:
+    """12 requests, none for two readings, 3 more; the page that says so is the engine's."""
+    asked, pages = scenario("vllm", ERRORS), iter([0, 12, 12, 12, 15])
+    users = SimpleNamespace(serves=True, ours=lambda _: 0, since=datetime.min.replace(tzinfo=UTC))
+    one = Guarded(SimpleNamespace(cluster=None, namespace="n", scenario=asked, users=users), asked.guarded[0])  # type: ignore[arg-type]
+    pod = {"metadata": {"uid": "a", "creationTimestamp": "2026-01-01T00:00:00Z"}}
+    text = 'http_requests_total{handler="/v1/chat/completions",status="2xx"}'
+    one.meter = SimpleNamespace(counts=one.meter.counts, pods=lambda: ([pod], True), page=lambda _: f"{text} {next(pages)}")  # type: ignore[assignment]
+    assert not any(one.read(100.0 + i, counts=True) for i in range(5))
+    assert one.intervals == [(0, 1, 0, 0), (1, 1, 12, 0), (3, 1, 0, 0), (4, 1, 3, 0)]
 
 
 def test_users_are_waited_for_where_they_come_often_enough() -> None:
