@@ -175,7 +175,7 @@ def _load(scenario: Scenario, located: Located) -> Iterator[Finding]:
         yield ("load", "slots"), f"{load.slots} slots would close the open loop, {sum_} or more are expected"
     if load.arrivals.kind == "closed" and load.slots is not None and load.slots < needed:
         yield ("load", "slots"), f"{load.slots} slots fail what {load.arrivals.text} sends, {needed} or more are expected"
-    yield from carriers(scenario, load)
+    yield from carriers(scenario, load, located)
     yield from live(scenario, load)
     yield from _lengths(load, located)
     if load.arrivals.kind == "closed":

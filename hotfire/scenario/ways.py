@@ -36,7 +36,7 @@ def reach(scenario: Scenario, located: Located) -> Iterator[Finding]:
         )
 
 
-def carriers(scenario: Scenario, load: Load) -> Iterator[Finding]:
+def carriers(scenario: Scenario, load: Load, located: Located) -> Iterator[Finding]:
     """Several that share what cannot be shared, or in a place where they are not, or without their image."""
     for key, many, place in (("processes", load.processes, "here"), ("workers", load.workers, "cluster")):
         if many > 1 and not load.arrivals.open:
@@ -44,6 +44,8 @@ def carriers(scenario: Scenario, load: Load) -> Iterator[Finding]:
             yield ("load", key), f"{said}, 1 or an open loop is expected"
         if many > 1 and load.from_ != place:
             yield ("load", key), f"{many} {key} of a load from {load.from_}, `from: {place}` is expected"
+    if located.says("load", "cpu") and load.from_ != "cluster":
+        yield ("load", "cpu"), f"cpu of a load from {load.from_}: no pod carries it, `from: cluster` is expected"
     if load.per_pod and load.from_ != "cluster":
         yield (
             ("load", "per_pod"),

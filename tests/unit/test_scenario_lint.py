@@ -62,6 +62,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "a certificate for a certify": ("load: {", "certified: old.json\nload: {", "13:1: certified is for promote: nothing of it holds in certify, it is left out here"),
     "consent in a certify": ("load: {", "consent: [kill]\nload: {", "13:1: consent is for promote: nothing of it holds in certify, it is left out here"),
     "a cap where no users are": ("timeout: 20s", "timeout: 20s, live_cap: 30/m", "13:43: live_cap is for promote: nothing of it holds in certify, it is left out here"),
+    "cpu of no pod": ("timeout: 20s", "timeout: 20s, cpu: 500m", "13:43: cpu of a load from here: no pod carries it, `from: cluster` is expected"),
     "no time to settle": ("load: {", "rollback: {settle_by: 0s}\nload: {", "13:12: settle_by of 0s: nothing can be that fast, more than 0s is expected"),
     "a gate on bursts": ("spaced 1s", "bursts 20 every 2s", "15:6: e2e under bursts 20 every 2s: no bound holds for such arrivals, less clumped ones or `gate: advisory` are expected"),
     "a latency of a closed loop": ("spaced 1s", "closed 8, requests: 2000", "15:6: e2e under closed 8: a closed loop hides every stall, an open loop or `gate: advisory` is expected"),
