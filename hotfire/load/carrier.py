@@ -1,11 +1,11 @@
 """The process that carries the load: one locust User, in whose greenlet the engine turns.
 
-Protocol, JSON lines. In: first {"headers": {...}, "slice": [K, N]}, the only place where a secret travels, after `ready`
-any number of {"ping": N}, each answered by {"pong": MONOTONIC_NS}, and {"begin": [MONOTONIC_NS of carrier K, ...]} by the
-clock that it told; then {"go": LOOK} or {"stop": DRAIN_S}. Out: {"calibrated": {...}} where that was asked for,
-with a `cause` when the plan asks for more than this process can carry, which is the end; {"ready": true},
-{"started": MONOTONIC_NS}, {"tick": S, ...} once a second, {"look": K, "client": {...}} and {"done": {...}}, or
-{"crash": TEXT}. End of the input, or the parent's death, ends the process at once; SIGTERM cancels what is open and says so.
+Protocol, JSON lines. In: first {"headers": {...}, "hidden": {...}, "slice": [K, N]}, the only place where secrets travel,
+after `ready` any number of {"ping": N}, each answered by {"pong": MONOTONIC_NS}, and {"begin": [MONOTONIC_NS of carrier K,
+...]} by the clock that it told; then {"go": LOOK} or {"stop": DRAIN_S}. Out: {"calibrated": {...}} where that was asked for,
+with a `cause` when the plan asks for more than this process can carry, which is the end; {"ready": true}, {"started":
+MONOTONIC_NS}, {"tick": S, ...} once a second, {"look": K, "client": {...}} and {"done": {...}}, or {"crash": TEXT}. End of
+the input, or the parent's death, ends the process at once; SIGTERM cancels what is open and says so.
 """
 
 import base64
@@ -70,7 +70,7 @@ def carry(
             exception=RuntimeError(error) if error else None, context={},
         )  # fmt: skip
 
-    engine = Engine(plan, target, headers, writer, pipe.say, on_end, cpu, (k, of))
+    engine = Engine(plan, target, headers, writer, pipe.say, on_end, cpu, (k, of), first["hidden"])
     if pipe.fd >= 0:
         engine.epoll.register(pipe.fd, EPOLLIN)
     Carrier.engine, Carrier.pipe = engine, pipe

@@ -7,7 +7,7 @@ plain ones of `_socket`, which gevent does not patch: a token costs one recvmsg 
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from hotfire.load.samples import BACKLOG, CANCELLED, Writer, pack_gaps
 from hotfire.load.selfcheck import ClientCheck
 from hotfire.load.streams import Answer, BadAnswer
 from hotfire.load.target import Target
+from hotfire.record.redactor import Redactor
 
 SWEEP = 0.05  # seconds between two looks for what took too long
 IDLE = 1.5  # an idle connection is not trusted for longer: engines close theirs after 2 to 5 s
@@ -73,8 +74,10 @@ class Engine:
         on_end: Callable[[int, str, int], None],
         cpu: int | None = None,
         part: tuple[int, int] = (0, 1),
+        hidden: Mapping[str, str] | None = None,
     ) -> None:
-        """part: (k, n) sends each n-th request of the plan, from the k-th."""
+        """part: (k, n) sends each n-th request of the plan, from the k-th; hidden: forms of secrets and what is written for
+        them where the target says them."""
         self.plan, self.target, self.writer, self.say, self.on_end = plan, target, writer, say, on_end
         self.dialect = DIALECTS[target.api]
         self.dialer, self.places = Dialer(target), target.places
@@ -94,7 +97,8 @@ class Engine:
             + "Connection: close\r\n" * (not target.max_age_s)
         )  # of every request
         words = (word for value in headers.values() for word in (value, value.split()[-1] if value else ""))
-        self._secrets = [word for word in words if len(word) > 3]  # the token alone, too: "Bearer" is no secret
+        own = {word: "***" for word in words if len(word) > 3}  # the token alone, too: "Bearer" is no secret
+        self._redactor = Redactor.of({**own, **(hidden or {})})
         lead = plan.header.warm_up  # requests of each look that have not ended:
         self._left = [_count(part, lead + size) - _count(part, lead) for size in plan.header.looks]
         self._look = 0  # looks that have ended
@@ -415,10 +419,8 @@ class Engine:
                 self._left[look] -= number < size
 
     def _said(self, text: str) -> str:
-        """What the target said, for the record: without the key it was sent, as UTF-8, and short."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text.encode("utf-8", "replace").decode()[:MOST_SAID]
+        """What the target said, for the record: without the key it was sent and other secrets, as UTF-8, and short."""
+        return self._redactor.text(text).encode("utf-8", "replace").decode()[:MOST_SAID]
 
     def _sweep(self, now: int) -> None:
         self._swept = now

@@ -121,12 +121,14 @@ class LoadRun:
         out: Path,
         *,
         headers: Mapping[str, str] | None = None,
+        hidden: Mapping[str, str] | None = None,
         cpu: int | None = None,
         processes: int = 1,
         calibrate: bool = False,
         on_tick: Callable[[Progress], None] | None = None,
     ) -> Self:
-        """Spawn the carriers and wait until the load began. headers: sent with each request; they travel by pipe alone.
+        """Spawn the carriers and wait until the load began. headers: sent with each request; hidden: other secrets' forms, by
+        what is written where the target says them; both travel by pipe alone.
 
         out: a folder of this load's own, made if missing; processes: carriers, each with its slice of the plan; calibrate:
         for 2 s see first what the client can carry, unless requests wait for one another. Raises BadInput when the plan file
@@ -144,7 +146,7 @@ class LoadRun:
             Carrier(Process(options, flags, out / numbered("carrier.log", k, processes)), out / numbered(FILE, k, processes))
             for k in range(processes)
         ]
-        return cls.follow(plan, target, out, carriers, headers=headers, calibrate=calibrate, on_tick=on_tick)
+        return cls.follow(plan, target, out, carriers, headers=headers, hidden=hidden, calibrate=calibrate, on_tick=on_tick)
 
     @classmethod
     def follow(
@@ -155,10 +157,12 @@ class LoadRun:
         carriers: Sequence[Carrier],
         *,
         headers: Mapping[str, str] | None = None,
+        hidden: Mapping[str, str] | None = None,
         calibrate: bool = False,
         on_tick: Callable[[Progress], None] | None = None,
     ) -> Self:
-        """The same with carriers that are there already, wherever they run; those that share a wire are told once."""
+        """The same with carriers that are there already, wherever they run; those that share a wire are told once, and
+        nothing that is hidden: a crew speaks among itself in plain text."""
         run = cls(plan, target, out, carriers)
         run._on_tick = on_tick
         run._skipped = WAITS if calibrate and plan.header.waits else ""
@@ -168,7 +172,9 @@ class LoadRun:
         try:
             for k, one in enumerate(carriers):
                 if one.wire not in [earlier.wire for earlier in carriers[:k]]:
-                    one.wire.tell({"headers": dict(headers or {}), "slice": [k, len(carriers)]})
+                    alone = len(run._wires) == len(carriers)
+                    one.wire.tell({"headers": dict(headers or {}), "hidden": dict(hidden or {}) if alone else {},
+                                   "slice": [k, len(carriers)]})  # fmt: skip
             run._until(lambda: all(one.ready for one in carriers), START_WITHIN, "come up")
             run._compare_clocks()
             at = time.monotonic_ns() + run._together_ns()

@@ -9,7 +9,7 @@ import json
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, quote_plus
 
 from hotfire.errors import BadInput, HarnessError
@@ -50,8 +50,26 @@ class Redactor:
             for part in _parts(value):
                 for form in _forms(part):
                     self._forms.setdefault(form, f"[redacted {name}]")
-            longest_first = sorted(self._forms, key=len, reverse=True)
-            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+            self._compile()
+
+    @classmethod
+    def of(cls, forms: Mapping[str, str]) -> Self:
+        """One that knows what another told by `forms`: where that one's texts come about in another process."""
+        made = cls()
+        made._forms = dict(forms)
+        if forms:
+            made._compile()
+        return made
+
+    def _compile(self) -> None:
+        longest_first = sorted(self._forms, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+
+    @property
+    def forms(self) -> dict[str, str]:
+        """Each form of each value, and what to write instead. Secret."""
+        with self._lock:
+            return dict(self._forms)
 
     def seal(self) -> None:
         """From now on no value can be added."""

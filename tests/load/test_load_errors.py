@@ -18,6 +18,7 @@ from hotfire.load.plan import Plan, Prompt, draw
 from hotfire.load.run import LoadRun
 from hotfire.load.samples import Samples
 from hotfire.load.target import Target
+from hotfire.record.redactor import Redactor
 from hotfire.report import objective
 from hotfire.words import Outcome, Reason
 
@@ -53,6 +54,14 @@ SCRIPTS: dict[str, tuple[list[bytes | float], str]] = {
         [HEAD + chunk(b'data: {"error":{"message":"' + b"x" * 197 + b'sesame"}}\n\n') + DONE + END],
         "error_event",
     ),
+    "an error with a secret of the engine": (
+        [HEAD + chunk(b'data: {"error":{"message":"no hf_token123"}}\n\n') + END],
+        "error_event",
+    ),
+    "a finish reason with one": (
+        [HEAD + TOKEN + chunk(b'data: {"choices":[{"delta":{},"finish_reason":"hf_token123"}]}\n\n') + DONE + END],
+        "bad_finish",
+    ),
     "a refusal cut short": ([b"HTTP/1.1 503 Oh\r\nContent-Length: 500\r\n\r\nno", 5.0], "http_5xx"),
     "an instant nothing": ([b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"], "empty"),
     "no end marker": ([HEAD + TOKEN + LAST + END], "no_done"),
@@ -77,7 +86,8 @@ def ran(scripted: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) 
     server = scripted({name: script for name, (script, _) in SCRIPTS.items()})
     plan = draw(folder / "plan.jsonl", "constant 20/s", [Prompt(name, name) for name in SCRIPTS], [len(SCRIPTS)])
     target = Target(server.url, "chat", "m", timeout_s=2.0, scale_s=5.0)
-    with LoadRun.start(plan, target, folder / "out", headers={"Authorization": "Bearer sesame"}) as load:
+    headers, hidden = {"Authorization": "Bearer sesame"}, Redactor({"hf/token": "hf_token123"}).forms
+    with LoadRun.start(plan, target, folder / "out", headers=headers, hidden=hidden) as load:
         samples, ended = load.wait_look(1), load.stop()
     names = [item.prompt for item in plan.items()]
     yield SimpleNamespace(samples=samples, names=names, ended=ended, server=server, out=folder / "out")
@@ -105,6 +115,11 @@ def test_the_key_is_sent_and_never_written(ran: SimpleNamespace) -> None:
     assert all("Authorization: Bearer sesame" in head for head in ran.server.heads)
     assert not any(b"sesame" in path.read_bytes() for path in ran.out.iterdir() if path.suffix != ".gz")
     assert not any("ses" in str(row) for row in rows(ran.ended.samples))  # nor the beginning of it
+
+
+def test_what_the_target_says_of_other_secrets_is_named_and_never_written(ran: SimpleNamespace) -> None:
+    text = str(list(rows(ran.ended.samples)))
+    assert "hf_token123" not in text and text.count("[redacted hf/token]") == 3  # the note of each, and the reason itself
 
 
 def test_who_answered_is_read_from_the_header(ran: SimpleNamespace) -> None:

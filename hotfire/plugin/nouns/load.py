@@ -80,13 +80,13 @@ def carrying(
 ) -> Iterator[LoadRun]:
     """The load under way, from where it is asked for; nothing of it runs after the block."""
     target, folder = target_of(run, serves, asked, max_age_s=max_age_s, scale_s=scale_s), plan.path.parent
-    auth, image = run.scenario.reach.auth, run.scenario.stand.load_image
+    auth, image, hidden = run.scenario.reach.auth, run.scenario.stand.load_image, run.redactor.forms
     with ExitStack() as stack:
         if asked.from_ == "here" or image is None:
             token = run.token()
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             under_way = LoadRun.start(
-                plan, target, folder, headers=headers, processes=asked.processes, calibrate=True, on_tick=on_tick
+                plan, target, folder, headers=headers, hidden=hidden, processes=asked.processes, calibrate=True, on_tick=on_tick
             )
         else:
             secret, workers = auth.secret if auth else "", asked.workers
@@ -95,7 +95,7 @@ def carrying(
                     run.rollout, image, plan, target, folder, name=folder.name, cpu=asked.cpu, workers=workers, secret=secret
                 )
             )
-            under_way = LoadRun.follow(plan, target, folder, carriers, calibrate=True, on_tick=on_tick)
+            under_way = LoadRun.follow(plan, target, folder, carriers, hidden=hidden, calibrate=True, on_tick=on_tick)
         load = stack.enter_context(under_way)
         run.users.loads.append((serves.workload, load))
         yield load
