@@ -234,8 +234,8 @@ def plan(scenario: Path) -> None:
     from hotfire.check import plan as planned
     from hotfire.load.capacity import known
     from hotfire.own_checks import checks_of
-    from hotfire.scenario.lint import plan as lines
     from hotfire.scenario.loader import load
+    from hotfire.scenario.plan import plan as lines
 
     located = load(scenario)
     for line in (*lines(located), *([known(located.scenario.load)] if located.scenario.load else [])):

@@ -36,8 +36,8 @@ from hotfire.rollout.sync import syncing
 from hotfire.rollout.takeover import make_way
 from hotfire.rollout.waiting import hand_over, take_back
 from hotfire.scenario.images import containers
-from hotfire.scenario.lint import most_s
 from hotfire.scenario.model import Located, Scenario
+from hotfire.scenario.size import most_s
 from hotfire.words import IN_PROCESS, Blame, Decision, Mode, Reason, State, Verdict
 
 

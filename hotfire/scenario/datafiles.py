@@ -2,13 +2,14 @@
 
 import gzip
 import json
-import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from hotfire.errors import BadInput
+
+MOST_US = 1e15  # thirty years
 
 
 def read_golden(path: Path) -> list[dict[str, Any]]:
@@ -37,28 +38,36 @@ def read_dues(path: Path) -> list[float]:
 
 def _dues(path: Path, lines: Iterable[str]) -> Iterator[float]:
     """Of samples those that count, of a plan all after its warm-up: their own warm-up is not what is replayed."""
-    column, number_in, warm = None, 0, 0
+    column, number_in = None, 0
+    row: Any
+    warm: Any = 0
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise BadInput(f"{path}:{number}:1: not JSON") from None
+        due = None
         if isinstance(row, dict):
-            warm = row.get("warm_up", warm)
-            due = row.get("due_us")
-            if due is not None:
-                number_in += 1
-                if number_in <= warm:
-                    continue
-        elif isinstance(row, list) and column is None and "due" in row:
-            column = (row.index("due"), row.index("warm"))
-            continue
-        else:
-            due = row[column[0]] if isinstance(row, list) and column and not row[column[1]] else None
+            if type(warm := row.get("warm_up", warm)) is not int:
+                raise BadInput(f"{path}:{number}:1: warm_up is {warm!r}, a number of requests is expected")
+            number_in += "due_us" in row
+            due = row.get("due_us") if number_in > warm else None
+        elif isinstance(row, list) and column is None:
+            if not {"due", "warm"} <= {name for name in row if isinstance(name, str)}:
+                raise BadInput(f"{path}:{number}:1: no names of columns, `due` and `warm` among them are expected")
+            column = row.index("due"), row.index("warm"), len(row)
+        elif isinstance(row, list) and column is not None:
+            if len(row) != column[2]:
+                raise BadInput(f"{path}:{number}:1: {len(row)} values, {column[2]} are expected")
+            due = None if row[column[1]] else row[column[0]]
         if due is not None:
-            if isinstance(due, bool) or not isinstance(due, int | float) or not math.isfinite(due):
-                raise BadInput(f"{path}:{number}:1: due at {due!r}, microseconds are expected")
-            yield float(due)
+            yield _microseconds(due, f"{path}:{number}:1")
+
+
+def _microseconds(due: object, where: str) -> float:
+    if type(due) not in (int, float) or not -MOST_US < due < MOST_US:  # type: ignore[operator]
+        raise BadInput(f"{where}: due at {str(due)[:40]!r}, microseconds are expected")
+    return float(due)  # type: ignore[arg-type]
 
 
 def _read(path: Path, texts: Mapping[str, type], what: str) -> list[dict[str, Any]]:
@@ -76,6 +85,9 @@ def _read(path: Path, texts: Mapping[str, type], what: str) -> list[dict[str, An
             row = json.loads(line, object_pairs_hook=_once)
         except json.JSONDecodeError as error:
             wrong.append(f"{path}:{number}:{error.colno}: not JSON: {error.msg}")
+            continue
+        except RecursionError:
+            wrong.append(f"{path}:{number}:1: not JSON: too deep")
             continue
         except ValueError as error:  # a key twice
             wrong.append(f"{path}:{number}:1: {error}")
@@ -112,9 +124,19 @@ def _wrong(row: object, texts: Mapping[str, type], what: str) -> Iterator[tuple[
         if not isinstance(value, str) or not value.strip():
             shown = "is missing" if key not in row else "is empty" if isinstance(value, str) else f"is {value!r}"
             yield key, f"{key} {shown}, a text is expected"
+        elif not _encodes(value):
+            yield key, f"{key} holds half a character (a lone surrogate), a text is expected"
     tokens = row.get("max_tokens", 1)
     if type(tokens) is not int or tokens < 1:
         yield "max_tokens", f"max_tokens is {tokens!r}, a whole number of 1 or more is expected"
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _column(line: str, key: str) -> int:

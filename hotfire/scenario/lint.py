@@ -11,25 +11,33 @@ from pathlib import Path
 from typing import Any
 
 from hotfire.errors import BadInput
-from hotfire.gates.guard import EARLY
-from hotfire.gates.statistics import LEAST_FAIL, Feasibility, can_decide, look_sizes, needs_requests
-from hotfire.gates.users import PATIENCE
+from hotfire.gates.statistics import look_sizes
 from hotfire.scenario.datafiles import no_go, read_dues, read_golden, read_prompts
 from hotfire.scenario.marks import Loc
 from hotfire.scenario.model import Load, Located, PullSecret, Scenario, Slo
 from hotfire.scenario.nearest import nearest
-from hotfire.scenario.pipeline import commands, pipeline
-from hotfire.scenario.ways import carriers, counted, live, reach
+from hotfire.scenario.pipeline import pipeline
+from hotfire.scenario.size import (
+    SLACK,
+    deciding,
+    feasible,
+    first_look,
+    first_look_s,
+    least,
+    least_crowd,
+    needed_slots,
+    span,
+    warm_up,
+)
+from hotfire.scenario.ways import carriers, live, reach
 from hotfire.words import Gate, Mode
 
 Finding = tuple[Loc, str]
 EMBEDDING_RUNTIMES = ("llamacpp", "ollama", "tiny", "vllm")  # the contracts know; a test holds the two together
 TAINT = re.compile(r"[^=:\s]+(=[^=:\s]*)?:(NoSchedule|PreferNoSchedule|NoExecute)")
 LEAST_LEASE = 3.0  # seconds: a Lease counts in whole ones, and a third of it must outlast a slow API call
-SLACK = 1.2  # slots over what the peak rate x timeout can hold in flight
 CLUMPED = 2.1  # squared variation of the gaps between arrivals; gamma of shape 0.5, which was simulated, has 2
-LEAST_WARM_UP, WARM_UP_SHARE, FEW = 100, 0.1, 3  # requests of an open loop that are not counted; of one that waits
-UTILISATION, HEADROOM = 0.7, 1.5  # what `plan` assumes of a candidate (facts: statistics, rule of thumb)
+LEAST_CONFIDENCE = 0.5  # a bound that is wrong more often than it is right proves nothing
 
 
 def lint(located: Located) -> list[str]:
@@ -43,65 +51,6 @@ def lint(located: Located) -> list[str]:
 def _place(located: Located, loc: Loc) -> tuple[int, int]:
     line, column = located.where(*loc).rsplit(":", 2)[1:]
     return int(line), int(column)
-
-
-def first_look(scenario: Scenario) -> int:
-    """Requests in the window at the first look: as written, or the fewest with which every deciding gate could PASS."""
-    load = scenario.load
-    if load is None:
-        return 0
-    if load.requests is not None:
-        return load.requests
-    if load.for_ is not None and load.arrivals.period:
-        return max(1, math.floor(load.for_ * load.arrivals.rate))
-    least = [_least(slo, scenario, load) for slo in scenario.slos]
-    return max([count for count in least if count is not None], default=1)
-
-
-def warm_up(scenario: Scenario) -> int:
-    """Requests sent and not counted: all before the last level of a ramp or of steps, then as written, or by a rule fixed
-    beforehand: an open loop starts on an empty target, which reads low (facts: statistics), so a tenth of the first look
-    and LEAST_WARM_UP at least; FEW where requests wait for one another."""
-    load = scenario.load
-    if load is None:
-        return 0
-    asked = load.warm_up
-    if isinstance(asked, float):  # seconds
-        asked = math.ceil(asked * load.arrivals.rate - 1e-9) if load.arrivals.period else FEW
-    if asked is None:
-        asked = max(LEAST_WARM_UP, math.ceil(WARM_UP_SHARE * first_look(scenario))) if load.arrivals.open else FEW
-    return load.arrivals.lead + asked
-
-
-def slots(load: Load) -> int:
-    """Requests in flight at most: as written, or SLACK times what may be due within one timeout at the peak rate."""
-    return load.slots or max(1, _needed_slots(load))
-
-
-def _needed_slots(load: Load) -> int:
-    crowd = load.arrivals.crowd(load.timeout)
-    return math.ceil(SLACK * crowd - 1e-9) if load.arrivals.kind != "closed" else load.arrivals.size
-
-
-def _least(slo: Slo, scenario: Scenario, load: Load) -> int | None:
-    if not 0 < slo.bad_share < 1:
-        return None
-    if slo.confidence == "none":
-        return math.ceil(1 / slo.bad_share - 1e-9)
-    return _feasible(slo, scenario, load, 1, 1).pass_at if 0 < slo.confidence < 1 else None
-
-
-def _deciding(scenario: Scenario) -> int:
-    """Gates that share the error budget of FAIL; an advisory one alone is judged as if it were one of them."""
-    return max(1, sum(slo.gate is Gate.REQUIRED for slo in scenario.slos))
-
-
-def _feasible(slo: Slo, scenario: Scenario, load: Load, requests: int, gates: int) -> Feasibility:
-    confidence = float(slo.confidence) if slo.confidence != "none" else 0.95
-    kind, rate = load.arrivals.kind, load.arrivals.rate
-    return can_decide(
-        slo.bad_share, kind, requests, rate, confidence=confidence, required_gates=gates, windows=scenario.windows
-    )
 
 
 # -- rules on the scenario ------------------------------------------------------------------------------------------
@@ -158,6 +107,11 @@ def _positive(scenario: Scenario, located: Located) -> Iterator[Finding]:
     for loc, value in durations:
         if value is not None and value <= 0:
             yield loc, f"{loc[-1]} of 0s: nothing can be that fast, more than 0s is expected"
+    settle_by = scenario.rollback.settle_by or math.inf
+    after = scenario.rollout.deploy_by if scenario.by_pipeline else 0.0
+    if 0 < settle_by - after < (alone := first_look_s(scenario)):
+        said = f"the load alone takes {span(alone)} to its first look{f' after deploy_by {after:g}s' if after else ''}"
+        yield ("rollback", "settle_by"), f"settle_by {settle_by:g}s: {said}, more is expected"
     lease = scenario.lock.lease
     if lease < LEAST_LEASE or lease != int(lease):
         yield ("lock", "lease"), f"a lease of {lease:g}s, whole seconds from {LEAST_LEASE:g}s are expected"
@@ -169,12 +123,20 @@ def _load(scenario: Scenario, located: Located) -> Iterator[Finding]:
         return
     if load.requests is not None and load.for_ is not None:
         yield ("load", "for"), "requests and for both say when the first look is, one of them is expected"
-    needed, peak = _needed_slots(load), load.arrivals.crowd(load.timeout) / (load.timeout or 1)
+    needed, peak = needed_slots(load), least_crowd(load) / (load.timeout or 1)
     if load.arrivals.open and load.slots is not None and load.slots < needed:
         sum_ = f"{SLACK:g} x {peak:g}/s x {load.timeout:g}s timeout = {needed}"
         yield ("load", "slots"), f"{load.slots} slots would close the open loop, {sum_} or more are expected"
     if load.arrivals.kind == "closed" and load.slots is not None and load.slots < needed:
         yield ("load", "slots"), f"{load.slots} slots fail what {load.arrivals.text} sends, {needed} or more are expected"
+    if load.arrivals.kind == "spaced" and load.slots is not None:
+        yield (
+            ("load", "slots"),
+            f"{load.slots} slots under {load.arrivals.text}: one request at a time is sent, it is left out here",
+        )
+    if load.arrivals.kind == "closed" and isinstance(load.warm_up, float):
+        said = f"warm_up of {load.warm_up:g}s under {load.arrivals.text}"
+        yield ("load", "warm_up"), f"{said}: it has no rate, a number of requests is expected"
     yield from carriers(scenario, load, located)
     yield from live(scenario, load)
     yield from _lengths(load, located)
@@ -227,22 +189,44 @@ def _lengths(load: Load, located: Located) -> Iterator[Finding]:
         yield ("load", "prompt_words"), "prompts and prompt_words both say what is asked, one of them is expected"
     if load.answer_tokens is not None and located.says("load", "max_tokens"):
         yield ("load", "max_tokens"), "max_tokens and answer_tokens both say how much is asked for, one of them is expected"
+    if (
+        load.answer_tokens is not None
+        and load.prompts is not None
+        and 0 not in _asked_tokens(load.model_copy(update={"answer_tokens": None, "max_tokens": 0}), located)
+    ):
+        yield (
+            ("load", "answer_tokens"),
+            f"answer_tokens: every line of {load.prompts} says its own max_tokens, it is left out here",
+        )
     if load.unique and load.shared_prefix is not None:
         yield ("load", "unique"), "unique prompts share no beginning, shared_prefix or unique is expected"
 
 
 def _gates(scenario: Scenario, located: Located) -> Iterator[Finding]:
+    if scenario.load is None:
+        return
+    most_tokens = max(_asked_tokens(scenario.load, located))
     for index, slo in enumerate(scenario.slos):
-        if scenario.load is not None:
-            for key, text in _gate(slo, scenario, scenario.load):
-                yield ("slos", index, key or slo.statistic), text
+        for key, text in _gate(slo, scenario, scenario.load, most_tokens):
+            yield ("slos", index, key or slo.statistic), text
 
 
-def _gate(slo: Slo, scenario: Scenario, load: Load) -> Iterator[tuple[str, str]]:
+def _asked_tokens(load: Load, located: Located) -> list[float]:
+    """How long the answers are that are asked for; a prompt's own line comes first."""
+    drawn = load.answer_tokens.mean if load.answer_tokens else load.max_tokens
+    try:
+        rows = read_prompts(located.folder / load.prompts) if load.prompts else [{}]
+    except BadInput:  # said where it is read for its own sake
+        rows = [{}]
+    return [row.get("max_tokens", drawn) for row in rows]
+
+
+def _gate(slo: Slo, scenario: Scenario, load: Load, most_tokens: float) -> Iterator[tuple[str, str]]:
     """(key, what is wrong). The first thing that makes the gate vacuous is enough."""
     share, shown = slo.bad_share, f"{slo.metric} {slo.statistic} {slo.limit.text}"
-    if slo.confidence != "none" and not 0 < slo.confidence < 1:
-        yield "confidence", f"confidence of {slo.confidence:.0%}: no test has it, more than 0% and less than 100% is expected"
+    if slo.confidence != "none" and not LEAST_CONFIDENCE <= slo.confidence < 1:
+        said = "no test has it" if slo.confidence == 1 else "it proves nothing"
+        yield "confidence", f"confidence of {slo.confidence:.0%}: {said}, {LEAST_CONFIDENCE:.0%} to less than 100% is expected"
         return
     if share <= 0 or any(limit.value <= 0 for limit in slo.latencies.values()):
         wanted = "a limit above 0" if share > 0 or not slo.within else "a share below 100%"
@@ -257,29 +241,35 @@ def _gate(slo: Slo, scenario: Scenario, load: Load) -> Iterator[tuple[str, str]]
         if limit.value >= load.timeout:
             said = f"requests end at the timeout of {load.timeout:g}s, a lower limit is expected"
             yield key, f"{named}: no answer can fail it, {said}"
-        if metric in ("itl", "gap") and (load.answer_tokens.mean if load.answer_tokens else load.max_tokens) < 2:
+        if metric in ("itl", "gap") and scenario.serving(load.to).api == "embeddings":
+            yield key or "metric", f"{named}: an embedding is no stream of tokens, e2e is expected"
+        elif metric in ("itl", "gap") and most_tokens < 2:
             yield key or "metric", f"{named}: an answer of one token has no gap, load.max_tokens of 2 or more is expected"
+        if metric == "ttft" and load.arrivals.kind == "spaced" and scenario.stall.max <= limit.value < load.timeout:
+            silent = f"with one request at a time stall.max of {scenario.stall.max:g}s fails what is slower than it"
+            yield key, f"{named}: {silent}, a lower limit or a higher stall.max is expected"
     if slo.confidence == "none":
         if slo.gate is Gate.REQUIRED and scenario.mode is not Mode.PROMOTE:
             where = "confidence" if slo.confidence == "none" else ""
             yield where, f"{shown}: a point estimate proves nothing, `gate: advisory` or a confidence such as 95% is expected"
-        least, most = _least(slo, scenario, load) or 0, look_sizes(first_look(scenario))[-1]
-        if most < least:
-            yield "", f"{shown}: {most} requests at most, an estimate of this share needs {least}"
+        fewest, most = least(slo, scenario, load) or 0, look_sizes(first_look(scenario))[-1]
+        if most < fewest:
+            yield "", f"{shown}: {most} requests at most, an estimate of this share needs {fewest}"
         return
-    found = _feasible(slo, scenario, load, first_look(scenario), _deciding(scenario))
+    found = feasible(slo, scenario, load, first_look(scenario), deciding(scenario))
     for able, at, verb in ((found.can_pass, found.pass_at, "pass"), (found.can_fail, found.fail_at, "fail")):
         if not able:
             yield "", f"{shown}: no input can {verb} it with {found.requests[1]} requests at the last look, {_more(at, load)}"
             return
 
 
-def _more(least: int | None, load: Load) -> str:
+def _more(fewest: int | None, load: Load) -> str:
     """What would be enough: requests to the last look, and their time."""
-    if least is None:
+    if fewest is None:
         return "no number of requests would be enough"
-    first = next(count for count in range(max(1, least // 4), least + 1) if look_sizes(count)[-1] >= least)
-    return f"{least:,} are needed: `requests: {first}` or more ({span(least / load.arrivals.rate)})"
+    first = next(count for count in range(max(1, fewest // 4), fewest + 1) if look_sizes(count)[-1] >= fewest)
+    took = f" ({span(fewest * load.arrivals.period)})" if load.arrivals.period else ""
+    return f"{fewest:,} are needed: `requests: {first}` or more{took}"
 
 
 def _faults(scenario: Scenario, located: Located) -> Iterator[Finding]:
@@ -343,14 +333,17 @@ def _compare(scenario: Scenario, located: Located) -> Iterator[Finding]:
         yield ("compare",), "compare without a percentile in slos has nothing to compare, a latency objective is expected"
     if scenario.compare.margin <= 0:
         yield ("compare", "margin"), "margin of 0%: an equal candidate cannot pass it, more than 0% is expected"
-    for index, name in enumerate(scenario.compare.runs):
-        if text := no_go(located.folder / name / "verdict.json"):
+    folders = [(located.folder / name).resolve() for name in scenario.compare.runs]
+    for index, folder in enumerate(folders):
+        if folder in folders[:index]:
+            yield ("compare", "runs", index), f"{scenario.compare.runs[index]} is named twice, runs of their own are expected"
+        elif text := no_go(located.folder / scenario.compare.runs[index] / "verdict.json"):
             yield ("compare", "runs", index), text
 
 
 def _for_promote(scenario: Scenario, located: Located) -> Iterator[Finding]:
     """What another mode would accept and never look at."""
-    said: list[Loc] = [("certified",), ("consent",), ("load", "live_cap")]
+    said: list[Loc] = [("certified",), ("certified_within",), ("consent",), ("load", "live_cap")]
     said += [("candidate", "serves", at, "counted_by") for at in range(len(scenario.candidate.serves))]
     for loc in said:
         if located.says(*loc):
@@ -392,106 +385,3 @@ def _replicas(located: Located) -> Iterator[str]:
         if (data["kind"], data["metadata"]["name"]) in served and data["spec"].get("replicas") == 0:
             name = f"{data['kind']} {data['metadata']['name']}"
             yield f"{source}: {name} asks for 0 replicas and serves nothing, 1 or more is expected"
-
-
-# -- plan -----------------------------------------------------------------------------------------------------------
-
-
-def plan(located: Located) -> list[str]:
-    """What the scenario's load can decide, with how many requests and how long, then how long the rest may take."""
-    scenario, load = located.scenario, located.scenario.load
-    lines = commands(scenario)
-    if load is not None:
-        sizes = look_sizes(first_look(scenario))
-        rate = load.arrivals.rate
-        looks = f"looks at {', '.join(f'{size:,}' for size in sizes)} requests"
-        spans = f": {span(sizes[0] / rate)} to {span(sizes[-1] / rate)}" if load.arrivals.period else ""
-        lines.append(f"load: {load.arrivals.text}, {looks}{spans}")
-        if load.arrivals.kind == "spaced":
-            lines.append("      spaced: one request at a time, this measures unloaded latency")
-        if load.arrivals.kind == "closed":
-            lines.append("      closed: for capacity, no latency of it is true and none is gated")
-        if load.arrivals.open:
-            lines.append(_warming(scenario, load))
-            lines.append(f"      burn guard: from {EARLY} requests it may end at once, only to fail an objective beyond doubt")
-        if scenario.windows > 1:
-            held = "to pass, an objective needs its bound on all of them and no more bad in any than allowed"
-            lines.append(f"      {scenario.windows} windows of {sizes[0] // scenario.windows:,} requests and more: {held}")
-        lines += _asking(load)
-        lines += [_decides(slo, scenario, load) for slo in scenario.slos]
-    if (against := scenario.compare) is not None:
-        most = f"at most {against.margin:.0%} slower than {len(against.runs)} earlier runs"
-        lines.append(f"  each percentile: {most}, their noise allowed for")
-    if any(map(counted, scenario.guarded)):
-        lines.append(f"users: {LEAST_FAIL} of their own requests to an API must be counted, waited for up to {span(PATIENCE)}")
-    for fault in scenario.faults:
-        asked = "" if scenario.permits(fault.family) else f", NOT_RUN: promote without consent: [{fault.family}]"
-        lines.append(f"fault {fault.name}: {fault.family}, serving again within {span(fault.serving_again_within)}{asked}")
-    if scenario.capped is not None:
-        lines.append(f"beside users: at most {scenario.capped.live_cap.text}{' of what they ask' * scenario.capped_by_users}")
-    if load is not None and not scenario.permits("load"):
-        lines.append("load: NOT_RUN: promote without consent: [load]")
-    lines.append(f"way back: within {span(scenario.rollback.within)}, watched for {span(scenario.rollback.soak)} after")
-    for what, when, gone in (("rehearse", "load", scenario.rollback.rehearse), ("drill", "end", scenario.drilled)):
-        without = "" if scenario.permits(what) else f", NOT_RUN: promote without consent: [{what}]"
-        lines += [f"{what} it before the {when}: back, and there once more{without}"] * gone
-    return [*lines, f"at most about {span(most_s(scenario))} to a GO, with every bound used up"]
-
-
-def most_s(scenario: Scenario) -> float:
-    """Seconds to a GO with every bound used up; what is not bounded by the scenario is not in it."""
-    bounds = [scenario.startup.ready_within, *(fault.serving_again_within for fault in scenario.faults), scenario.rollback.soak]
-    back = scenario.rollback.within + scenario.rollback.soak + scenario.startup.ready_within
-    bounds += [back] * (scenario.rollback.rehearse + scenario.drilled)
-    if (load := scenario.load) is not None:
-        bounds.append(look_sizes(first_look(scenario))[-1] / load.arrivals.rate + load.arrivals.lead_s)
-    return sum(bounds)
-
-
-def _warming(scenario: Scenario, load: Load) -> str:
-    warm, arrivals = warm_up(scenario), load.arrivals
-    seconds = arrivals.lead_s + (warm - arrivals.lead) / arrivals.rate
-    level = f", {arrivals.lead:,} of them before the last level" if arrivals.lead else ""
-    return f"      warm-up: {warm:,} requests ({span(seconds)}) are sent and not counted{level}; {slots(load):,} slots"
-
-
-def _asking(load: Load) -> Iterator[str]:
-    """What is asked, where that says more than the prompts themselves."""
-    said = []
-    if load.prompt_words:
-        said.append(f"made-up prompts of {load.prompt_words.text} words")
-    if load.shared_prefix:
-        said.append(
-            f"{load.shared_prefix.groups} beginnings of {load.shared_prefix.words} words shared: a prefix cache can hit"
-        )
-    if load.unique:
-        said.append("each prompt begins with a text of its own: no prefix cache can hit")
-    if load.answer_tokens:
-        said.append(f"answers of {load.answer_tokens.text} tokens")
-    if said:
-        yield f"      {'; '.join(said)}"
-
-
-def _decides(slo: Slo, scenario: Scenario, load: Load) -> str:
-    rate, shown = load.arrivals.rate, f"  {slo.metric} {slo.statistic} {slo.limit.text} ({slo.gate}"
-    if slo.confidence == "none":
-        return f"{shown}, point estimate): needs {_least(slo, scenario, load)} requests, proves nothing"
-    found = _feasible(slo, scenario, load, first_look(scenario), _deciding(scenario))
-    if not (found.can_pass and found.can_fail):
-        return f"{shown}, {slo.confidence:.0%}): cannot decide, see `hotfire lint`"
-    easy, hard = needs_requests(
-        slo.bad_share, load.arrivals.kind, confidence=slo.confidence, headroom=HEADROOM, utilisation=UTILISATION
-    )
-    can = f"can pass from {found.pass_at:,} requests ({span((found.pass_at or 0) / rate)}), fail from {found.fail_at:,}"
-    if load.arrivals.kind == "spaced":
-        return f"{shown}, {slo.confidence:.0%}): {can}; with two bad passes from {hard:,}"
-    said = [f"{count:,} ({span(count / rate)})" if count else "more than 50,000" for count in (easy, hard)]
-    assumed = f"at {UTILISATION:g} of capacity with {HEADROOM:g}x headroom"
-    return f"{shown}, {slo.confidence:.0%}): {can}; a sound candidate {assumed} needs {said[0]} to {said[1]}"
-
-
-def span(seconds: float) -> str:
-    """2 s, 90 s, 4.2 min, 1.7 h."""
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"

@@ -66,9 +66,10 @@ def _scenario(path: Path, document: Document) -> Scenario:
         return Scenario.model_validate(document.data, context=FROM_FILE)
     except ValidationError as error:
         lines: dict[tuple[tuple[int, int], str], None] = {}
-        for item in error.errors(include_url=False):
+        items = error.errors(include_url=False)
+        for item in items:
             loc: Loc = item["loc"]
-            if item["type"] == "too_short" and item["input"]:
+            if item["type"] == "too_short" and any(one["loc"] != loc and one["loc"][: len(loc)] == loc for one in items):
                 continue  # the entries there are were refused themselves
             known, mark = mark_of(document.marks, loc)
             on_key = item["type"] in ("extra_forbidden", "missing")
@@ -119,11 +120,14 @@ def _said(item: Any, known: Loc) -> str:
         return f"{named}: {context['error']}"
     if kind == "string_pattern_mismatch":
         return f"{named}: {value!r} is not allowed, {_pattern(str(context['pattern']))} is expected"
+    least = context.get("min_length")
+    entries = "at least one entry" if least == 1 else f"a list of at least {least}"
     expected = {
         "bool_type": "true or false", "int_type": "a whole number", "int_from_float": "a whole number",
         "string_type": "a string", "model_type": "a mapping", "model_attributes_type": "a mapping",
         "dict_type": "a mapping", "tuple_type": "a list",
-        "too_short": "at least one entry", "greater_than_equal": f"{context.get('ge')} or more",
+        "too_short": entries, "greater_than_equal": f"{context.get('ge')} or more",
+        "less_than_equal": f"{context.get('le')} or less",
     }.get(kind)  # fmt: skip
     shown = {dict: "a mapping", list: "a list", type(None): "nothing"}.get(type(value), repr(value))
     if kind == "string_type" and isinstance(value, int | float):

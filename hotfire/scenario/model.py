@@ -158,7 +158,9 @@ class Load(Model):
         "RATE/s over T, steps RATE/s RATE/s each T, bursts N every T, replay FILE; closed N, for capacity alone"
     )
     to: str | None = Field(None, description="the Service it goes to; needed where candidate.serves has several")
-    requests: StrictInt | None = Field(None, ge=1, description="requests to the first look; from the gates when absent")
+    requests: StrictInt | None = Field(
+        None, ge=1, le=10_000_000, description="requests to the first look; from the gates when absent"
+    )
     for_: Duration | None = Field(None, alias="for", description="how long the first look lasts, instead of requests")
     warm_up: WarmUp = Field(
         None,

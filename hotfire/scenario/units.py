@@ -32,7 +32,10 @@ def parse_duration(text: object) -> float:
         return text  # already parsed: a model built from a model
     if not isinstance(text, str) or not re.fullmatch(_DURATION, text):
         raise ValueError(f"{_shown(text)} is not a duration, a number with a unit is expected, such as 350ms, 30s, 2m, 1h")
-    return float(durationpy.from_str(text).total_seconds())
+    try:
+        return float(durationpy.from_str(text).total_seconds())
+    except (OverflowError, durationpy.DurationError):
+        raise ValueError(f"{text[:40]!r} is too long a time, such as 350ms, 30s, 2m, 1h is expected") from None
 
 
 def duration_of(option: str, text: str) -> float:
@@ -139,6 +142,7 @@ class Floor(Limit):
 
 
 _RATE = rf"{_N}/(?:s|m)"
+LEAST_RATE, MOST_RATE, MOST_AT_ONCE = 1e-5, 1e5, 100_000
 
 
 @dataclass(frozen=True)
@@ -215,7 +219,7 @@ class Arrivals(_Written):
         if self.kind == "replay":
             ends = (bisect_right(self.dues, due + seconds) for due in self.dues)
             return max((end - start for start, end in enumerate(ends)), default=0)
-        spread = 3 * math.sqrt(self.rate * seconds / self.shape) if self.kind == "gamma" else 0.0
+        spread = 3 * math.sqrt(self.rate * seconds / self.shape) if self.kind in ("gamma", "poisson") else 0.0
         return self.peak * seconds + spread
 
     def resolved(self, dues: Sequence[float]) -> "Arrivals":
@@ -227,9 +231,13 @@ class Arrivals(_Written):
     @classmethod
     def parse(cls, text: str) -> "Arrivals":
         try:
-            return cls._parsed(text)
+            found = cls._parsed(text)
         except _NotPositive:
             raise ValueError(f"{text!r} has no positive rate, {cls.EXAMPLE} is expected") from None
+        if found.size > MOST_AT_ONCE or (found.period and not (found.rate >= LEAST_RATE and found.peak <= MOST_RATE)):
+            bounds = f"{LEAST_RATE:f}/s to {MOST_RATE:,.0f}/s, {MOST_AT_ONCE:,} at once at most"
+            raise ValueError(f"{text[:60]!r} is no load that a client carries, {bounds} are allowed")
+        return found
 
     @classmethod
     def _parsed(cls, text: str) -> "Arrivals":
@@ -251,7 +259,7 @@ class Arrivals(_Written):
                 return cls(text, kind, 1 / rates[-1], most=max(rates), lead=lead, lead_s=each * (len(rates) - 1))
             case "bursts":
                 size, every = int(_above_zero(int(words[0]))), _above_zero(parse_duration(words[2]))
-                return cls(text, kind, every / size, most=size / every, size=size)
+                return cls(text, kind, every / size, most=size / min(every, 1.0), size=size)
             case "replay":
                 return cls(text, kind, 1.0, file=text.split(" ", 1)[1])
             case "closed":
@@ -303,8 +311,13 @@ def parse_warm_up(value: object) -> int | float | None:
     raise ValueError(f"{value!r} is no warm-up, a number of requests or a duration such as 30s is expected")
 
 
+def _written_warm_up(value: object, info: ValidationInfo) -> object:
+    return value if isinstance(value, int) else _written(value, info)
+
+
 WarmUp = Annotated[
     int | float | None,
     BeforeValidator(parse_warm_up),
+    BeforeValidator(_written_warm_up),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^{_DURATION}$"}]}),
 ]

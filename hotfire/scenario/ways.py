@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import Iterator
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from hotfire.scenario.marks import Loc
 from hotfire.scenario.model import Load, Located, Scenario
@@ -26,14 +26,29 @@ def reach(scenario: Scenario, located: Located) -> Iterator[Finding]:
             )
     if reach.url is None:
         return
-    parts = urlsplit(reach.url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.query:
+    parts = _address(reach.url)
+    if parts is None:
         yield ("reach", "url"), f"{reach.url!r} is no address, https://HOST[:PORT] without a path is expected"
+    elif parts.username is not None:
+        yield ("reach", "url"), "url holds credentials, which no request would carry: `auth: {secret: NAME/KEY}` is expected"
     elif (parts.scheme == "https") != reach.tls:
         yield (
             ("reach", "tls" if located.says("reach", "tls") else "url"),
             f"{reach.url} does not go with tls: {str(reach.tls).lower()}",
         )
+
+
+def _address(url: str) -> SplitResult | None:
+    """None for what no request could be sent to."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    plain = (
+        url.isascii() and url.isprintable() and " " not in url and parts.path in ("", "/") and not parts.query + parts.fragment
+    )
+    return parts if plain and parts.scheme in ("http", "https") and parts.hostname and port != 0 else None
 
 
 def carriers(scenario: Scenario, load: Load, located: Located) -> Iterator[Finding]:
@@ -75,5 +90,7 @@ def live(scenario: Scenario, load: Load) -> Iterator[Finding]:
     elif cap.is_share and unknown:
         said = f"{unknown[0]} counts no requests, so {cap.text} of what it serves is unknown"
         yield ("load", "live_cap"), f"{said}, live_cap as a rate such as 2/s is expected, or a gateway's `counted_by`"
+    elif cap.value <= 0:
+        yield ("load", "live_cap"), f"live_cap of {cap.text} lets no request through, more is expected"
     elif not cap.is_share and load.arrivals.peak > cap.value:
         yield ("load", "live_cap"), f"{load.arrivals.text} is more than the {cap.text} of live_cap beside users"

@@ -9,8 +9,10 @@ import pytest
 
 from hotfire.errors import BadInput
 from hotfire.runtimes import CONTRACTS
-from hotfire.scenario.lint import EMBEDDING_RUNTIMES, first_look, lint, plan, warm_up
+from hotfire.scenario.lint import EMBEDDING_RUNTIMES, lint
 from hotfire.scenario.loader import load
+from hotfire.scenario.plan import plan
+from hotfire.scenario.size import first_look, warm_up
 from hotfire.scenario.ways import COUNTING_RUNTIMES
 from tests.neighbour import neighbour
 
@@ -42,7 +44,18 @@ BAD: dict[str, tuple[str, str, str]] = {
     "too few requests to pass": ("timeout: 20s", "timeout: 20s, requests: 5", "15:19: e2e p80 < 2s: no input can pass it with 20 requests at the last look, 21 are needed: `requests: 6` or more (21 s)"),
     "too short to pass": ("timeout: 20s", "timeout: 20s, for: 5s", "15:19: e2e p80 < 2s: no input can pass it with 20 requests at the last look, 21 are needed: `requests: 6` or more (21 s)"),
     "too few rated requests": ("spaced 1s", f"{POISSON}, requests: 100", "15:19: e2e p80 < 2s: no input can pass it with 400 requests at the last look, 2,000 are needed: `requests: 500` or more (4.17 min)"),
-    "certainty": ('"< 2s"}', '"< 2s", confidence: 100%}', "15:32: confidence of 100%: no test has it, more than 0% and less than 100% is expected"),
+    "certainty": ('"< 2s"}', '"< 2s", confidence: 100%}', "15:32: confidence of 100%: no test has it, 50% to less than 100% is expected"),
+    "less certain than a coin": ('"< 2s"}', '"< 2s", confidence: 1%}', "15:32: confidence of 1%: it proves nothing, 50% to less than 100% is expected"),
+    "a time without a rate": ("spaced 1s", "closed 8, requests: 2000, warm_up: 30s", "13:44: warm_up of 30s under closed 8: it has no rate, a number of requests is expected"),
+    "slots of one at a time": ("timeout: 20s", "timeout: 20s, slots: 50", "13:43: 50 slots under spaced 1s: one request at a time is sent, it is left out here"),
+    "a silence below the limit": ('{metric: e2e, p80: "< 2s"}', '{metric: ttft, p80: "< 10s"}', "15:20: ttft p80 < 10s: with one request at a time stall.max of 5s fails what is slower than it, a lower limit or a higher stall.max is expected"),
+    "settled before the first look": ("load: {", "rollback: {settle_by: 20s}\nload: {", "13:12: settle_by 20s: the load alone takes 24 s to its first look, more is expected"),
+    "the age of no certificate": ("load: {", "certified_within: 1d\nload: {", "13:1: certified_within is for promote: nothing of it holds in certify, it is left out here"),
+    "runs named twice": ("load: {", "compare: {runs: [a, b, a], margin: 10%}\nload: {", "13:24: a is named twice, runs of their own are expected"),
+    "an address that is none": ("load: {", "reach: {via: url, url: 'http://[::1'}\nload: {", "13:19: 'http://[::1' is no address, https://HOST[:PORT] without a path is expected"),
+    "a port that is none": ("load: {", "reach: {via: url, url: 'http://h:99999'}\nload: {", "13:19: 'http://h:99999' is no address, https://HOST[:PORT] without a path is expected"),
+    "a host with a blank": ("load: {", "reach: {via: url, url: 'http://h h'}\nload: {", "13:19: 'http://h h' is no address, https://HOST[:PORT] without a path is expected"),
+    "credentials in an address": ("load: {", "reach: {via: url, url: 'http://u:p@h:80'}\nload: {", "13:19: url holds credentials, which no request would carry: `auth: {secret: NAME/KEY}` is expected"),
     "a point estimate that decides": ('"< 2s"}', '"< 2s", confidence: none}', "15:32: e2e p80 < 2s: a point estimate proves nothing, `gate: advisory` or a confidence such as 95% is expected"),
     "a point estimate of one request": ( "timeout: 20s}\nslos:\n", 'timeout: 20s, requests: 21}\nslos:\n  - {metric: ttft, p99: "< 1s", confidence: none, gate: advisory}\n', "15:20: ttft p99 < 1s: 84 requests at most, an estimate of this share needs 100", ),
     "gaps of one token": ( "timeout: 20s}\nslos:\n  - {metric: e2e", "timeout: 20s, max_tokens: 1}\nslos:\n  - {metric: itl", "15:6: itl p80 < 2s: an answer of one token has no gap, load.max_tokens of 2 or more is expected", ),
@@ -217,6 +230,96 @@ def test_a_broken_prompts_file_is_named_with_line_and_column(tmp_path: Path) -> 
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"prompt": "\\ud800 a"}', "1:2: prompt holds half a character (a lone surrogate), a text is expected"),
+        ("[" * 100_000, "1:1: not JSON: too deep"),
+    ],
+    ids=["half a character", "deep"],
+)
+def test_a_prompt_that_nobody_could_send_is_refused_beforehand(tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "p.jsonl").write_text(line)
+    assert findings(tmp_path, SCENARIO.replace("spaced 1s", "spaced 1s, prompts: p.jsonl")) == [f"p.jsonl:{said}"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('["warm", "due"]\n[0]', "2:1: 1 values, 2 are expected"),
+        ('["due"]\n[5]', "1:1: no names of columns, `due` and `warm` among them are expected"),
+        ('{"warm_up": "x"}\n{"due_us": 1}', "1:1: warm_up is 'x', a number of requests is expected"),
+        ('{"due_us": 1' + "0" * 400 + "}", f"1:1: due at '1{'0' * 39}', microseconds are expected"),
+        ('{"due_us": true}', "1:1: due at 'True', microseconds are expected"),
+        ("[" * 100_000, "1:1: not JSON"),
+    ],
+    ids=["short row", "no warm", "warm-up of words", "never", "no number", "deep"],
+)
+def test_a_broken_replay_is_named_with_its_line(tmp_path: Path, lines: str, said: str) -> None:
+    (tmp_path / "r.jsonl").write_text(lines)
+    assert f"r.jsonl:{said}" in findings(tmp_path, SCENARIO.replace("spaced 1s", "replay r.jsonl"))
+
+
+OWN, SOME = '{"prompt": "a", "max_tokens": 1}', '{"prompt": "a", "max_tokens": 50}\n{"prompt": "b"}'
+
+
+@pytest.mark.parametrize(
+    ("lines", "metric", "more", "said"),
+    [
+        (OWN, "gap", "", "gap p80 < 2s: an answer of one token has no gap, load.max_tokens of 2 or more is expected"),
+        (
+            OWN,
+            "e2e",
+            ", answer_tokens: fixed 64",
+            "answer_tokens: every line of p.jsonl says its own max_tokens, it is left out here",
+        ),
+        (SOME, "gap", ", max_tokens: 1", None),
+        (SOME, "gap", ", answer_tokens: fixed 64", None),
+    ],
+    ids=["of one token", "said by each", "long enough", "said by some"],
+)
+def test_how_long_answers_are_is_what_the_prompts_say(
+    tmp_path: Path, lines: str, metric: str, more: str, said: str | None
+) -> None:
+    (tmp_path / "p.jsonl").write_text(lines)
+    text = SCENARIO.replace("metric: e2e", f"metric: {metric}").replace("spaced 1s", f"spaced 1s, prompts: p.jsonl{more}")
+    assert [line.split(": ", 1)[1] for line in findings(tmp_path, text)] == ([said] if said else [])
+
+
+@pytest.mark.parametrize("slo", ['{metric: gap, p80: "< 2s"}', '{metric: goodput, within: {itl: "< 2s"}, share: "> 80%"}'])
+def test_an_embedding_has_no_gaps(tmp_path: Path, slo: str) -> None:
+    text = SCENARIO.replace("model: tiny-1", "model: tiny-1, api: embeddings").replace('{metric: e2e, p80: "< 2s"}', slo)
+    (said,) = findings(tmp_path, text)
+    assert said.endswith("< 2s: an embedding is no stream of tokens, e2e is expected")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "load: {",
+            "compare: {runs: [a, b], margin: 10%}\nload: {",
+            "compare.runs: a list is not allowed, a list of at least 3",
+        ),
+        ("spaced 1s", f"spaced 1s, requests: 1{'0' * 400}", "load.requests: 1"),
+        (
+            "spaced 1s",
+            f"poisson 0.{'0' * 320}1/s",
+            "is no load that a client carries, 0.000010/s to 100,000/s, 100,000 at once",
+        ),
+        ("spaced 1s", "poisson 1000000000/s", "is no load that a client carries"),
+        ("spaced 1s", f"closed {'9' * 401}, requests: 9", "is no load that a client carries"),
+        ("timeout: 20s", f"timeout: {'9' * 400}d", "is too long a time"),
+        ("timeout: 20s", "timeout: 20s, warm_up: 1.5", "load.warm_up: 1.5 is not a duration"),
+    ],
+    ids=["two runs", "requests", "slow", "quick", "streams", "long", "bare"],
+)
+def test_what_no_load_can_be_is_refused_as_it_is_read(tmp_path: Path, old: str, new: str, said: str) -> None:
+    with pytest.raises(BadInput) as bad:
+        load(base.write(tmp_path, SCENARIO.replace(old, new, 1)))
+    assert any(said in line and line.startswith(f"{tmp_path}/scenario.yaml:13:") for line in bad.value.lines), bad.value.lines
+
+
 def test_a_file_beside_it_that_is_not_there_is_named_at_its_key(tmp_path: Path) -> None:
     text = SCENARIO.replace("load: {", "behaviour: {golden: no.jsonl}\nload: {")
     assert findings(tmp_path, text) == ["scenario.yaml:13:13: no.jsonl is not there, a JSONL file is expected"]
@@ -228,6 +331,8 @@ BESIDE_USERS = {
     ),
     "more than the cap": ("timeout: 20s", "timeout: 20s, live_cap: 30/m", "spaced 1s is more than the 30/m of live_cap beside users"),
     "no rate": ("spaced 1s", "closed 8, requests: 2000", "closed 8 beside users has no rate that live_cap could hold, a spaced or open load is expected"),
+    "a share of nothing": ("timeout: 20s", "timeout: 20s, live_cap: 0%", "live_cap of 0% lets no request through, more is expected"),
+    "bursts over the cap": ("spaced 1s, timeout: 20s", "bursts 100 every 10s, timeout: 20s, live_cap: 20/s", "bursts 100 every 10s is more than the 20/s of live_cap beside users"),
     "a cap of nothing": ("timeout: 20s", "timeout: 20s, live_cap: 0/s", "live_cap: '0/s' is no rate above 0, '10%' or '2/s' is expected"),
 }  # fmt: skip
 
@@ -290,14 +395,15 @@ def test_plan_says_what_a_spaced_profile_can_decide(tmp_path: Path) -> None:
     assert plan(load(base.write(tmp_path))) == [
         "load: spaced 1s, looks at 21, 32, 42, 63, 84 requests: 21 s to 84 s",
         "      spaced: one request at a time, this measures unloaded latency",
+        "      burn guard: at any request it may end at once, only to fail an objective beyond doubt",
         "      3 windows of 7 requests and more: to pass, an objective needs its bound on all of them and no more bad in any "
         "than allowed",
         "  e2e p80 < 2s (required, 95%): can pass from 21 requests (21 s), fail from 4; with two bad passes from 39",
         "  errors ratio < 20% (required, 95%): can pass from 21 requests (21 s), fail from 4; with two bad passes from 39",
-        "fault one-pod-gone: kill, serving again within 90 s",
+        "fault one-pod-gone: kill, serving again within 90 s, judged on 100 requests after it",
         "way back: within 3 min, watched for 10 s after",
         "drill it before the end: back, and there once more",
-        "at most about 8.23 min to a GO, with every bound used up",
+        "at most about 13.1 min to a GO, with every bound used up",
     ]
 
 
@@ -307,10 +413,11 @@ def test_plan_says_what_a_rated_profile_needs_and_what_is_not_permitted(tmp_path
     )
     lines = plan(load(base.write(tmp_path, text)))
     needs = "a sound candidate at 0.7 of capacity with 1.5x headroom needs 5,000 (10.4 min) to 50,000 (104 min)"
-    assert lines[1] == "      warm-up: 200 requests (25 s) are sent and not counted; 192 slots"
-    assert lines[2] == "      burn guard: from 400 requests it may end at once, only to fail an objective beyond doubt"
+    assert lines[1] == "      warm-up: 200 requests (25 s) are sent and not counted; 238 slots"
+    assert lines[2] == "      burn guard: from 100 requests it may end at once, only to fail an objective beyond doubt"
     assert lines[3] == f"  e2e p95 < 2s (required, 95%): can pass from 2,000 requests (4.17 min), fail from 100; {needs}"
-    assert "fault one-pod-gone: kill, serving again within 90 s, NOT_RUN: promote without consent: [kill]" in lines
+    again = "serving again within 90 s, judged on 100 requests after it"
+    assert f"fault one-pod-gone: kill, {again}, NOT_RUN: promote without consent: [kill]" in lines
     assert "load: NOT_RUN: promote without consent: [load]" in lines
 
 

@@ -10,8 +10,9 @@ import yaml
 
 from hotfire.errors import BadInput
 from hotfire.scenario.digest import candidate_digest
-from hotfire.scenario.lint import lint, plan
+from hotfire.scenario.lint import lint
 from hotfire.scenario.loader import load
+from hotfire.scenario.plan import plan
 from tests.neighbour import neighbour
 
 VALUES = (

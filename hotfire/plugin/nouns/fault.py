@@ -20,11 +20,11 @@ from hotfire.plugin.nouns.served import ServedBy
 from hotfire.plugin.run import Run
 from hotfire.record.events import Faulted, Marked
 from hotfire.scenario.model import Fault, Load
+from hotfire.scenario.size import wanted
 from hotfire.words import Effect, Reason
 
 EFFECT_S = 60.0  # seconds after the injection in which the effect must show
 UNDO_S = 30.0  # seconds in which what was injected must have ended by itself
-LEAST_AFTER = 10  # requests due after the return, whatever share is allowed
 FIRST_S = 30.0  # seconds for the first answer of the background traffic
 
 
@@ -122,13 +122,13 @@ class FaultNoun:
 
     def error_share(self) -> float:
         """Failed of the first requests due after service was back, as many as the declared share needs."""
-        window, wanted = self._after, self._wanted
+        window, needed = self._after, wanted(self.asked)
         if window is None:
             raise Unjudged("service did not come back: there is no time after it", reason=Reason.NO_EFFECT)
         _sound(self._traffic())
         saw("request", len(window), {"failed": window.failed, "classes": window.errors()}, self.asked.errors.text)
-        if len(window) < wanted:
-            said = f"{len(window)} requests after the return have ended without one open before them, {wanted} are needed"
+        if len(window) < needed:
+            said = f"{len(window)} requests after the return have ended without one open before them, {needed} are needed"
             raise Unjudged(said, reason=Reason.INSUFFICIENT)
         return window.error_share()
 
@@ -143,15 +143,12 @@ class FaultNoun:
 
     # -- how ------------------------------------------------------------------------------------------------------
 
-    @property
-    def _wanted(self) -> int:
-        return max(LEAST_AFTER, math.ceil(1 / self.asked.errors.value - 1e-9) if self.asked.errors.value else LEAST_AFTER)
-
     def _ended(self, traffic: LoadRun, back: Mark) -> Window:
         """Of the requests due after the return as many as are needed, once each has ended; fewer when they do not."""
-        wanted, asked = self._wanted, self._asked_load()
-        patience = time.monotonic() + wanted * (asked.arrivals.period + asked.timeout)
-        while len(window := first_due(traffic, back, wanted)) < wanted and time.monotonic() < patience:
+        needed, asked = wanted(self.asked), self._asked_load()
+        each = asked.arrivals.period if asked.arrivals.open else max(asked.arrivals.period, asked.timeout)
+        patience = time.monotonic() + needed * each + asked.timeout
+        while len(window := first_due(traffic, back, needed)) < needed and time.monotonic() < patience:
             pause(0.2)
         return window
 
@@ -161,7 +158,7 @@ class FaultNoun:
             return self._load
         asked, run = self._asked_load(), self.run
         seconds = 2 * self.asked.serving_again_within + 2 * EFFECT_S + 120
-        requests = math.ceil(seconds * asked.arrivals.rate) + 200
+        requests = math.ceil(seconds * asked.arrivals.rate) + wanted(self.asked) + 200
         folder = run.folder / "load" / f"fault-{self.asked.name}"
         seed = random.Random(f"{asked.seed}/{self.asked.name}").randrange(1 << 30)
         plan = plan_of(run, asked, folder, (requests,), seed=seed, warm_up=0, arrivals=asked.arrivals.steady)

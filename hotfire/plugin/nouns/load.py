@@ -25,9 +25,9 @@ from hotfire.report import objective
 from hotfire.report.stored import Key, Stored, comparable
 from hotfire.rollout.load_job import started
 from hotfire.rollout.reach import pod_places
-from hotfire.scenario.lint import first_look, slots, warm_up
 from hotfire.scenario.model import Load, Slo
 from hotfire.scenario.serves import Serves
+from hotfire.scenario.size import first_look, slots, warm_up
 from hotfire.words import Blame, Gate, Outcome, Reason
 
 NAME, SUITE = "objectives", "test_70_load"

@@ -12,9 +12,9 @@ from hotfire.rollout.population import others_of, ref_of
 from hotfire.rollout.rights import Right, missing, rights
 from hotfire.rollout.rollout import home_of
 from hotfire.rollout.sync import syncing, unsuspendable
-from hotfire.scenario.lint import first_look, span, warm_up
 from hotfire.scenario.model import Load, Located
 from hotfire.scenario.serves import Serves
+from hotfire.scenario.size import first_look, span, warm_up
 from hotfire.words import Blame, Reason
 
 COUNTED_S = 10.0  # how long the baseline's requests are counted
