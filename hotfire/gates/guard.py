@@ -31,6 +31,16 @@ LATE = 800  # requests without which the newest third tells nothing of its own d
 SPENT = 0.1  # of the error of FAIL at one look
 
 
+def twice(p0: float) -> float:
+    """The share that burns at BURN times the allowed one; below 1 also where half of the requests or more may be bad."""
+    return min(BURN * p0, (1 + p0) / 2)
+
+
+def nearly_all(p0: float) -> float:
+    """The share of bad requests beyond which hardly one of those that must be good is."""
+    return max(NEARLY_ALL, 1 - (1 - p0) / 4)
+
+
 def checkpoint(requests: int) -> int:
     """The last count up to `requests` at which a rated load is asked; 0 before the first."""
     if requests >= MOST + STEP:
@@ -49,7 +59,7 @@ def burns(bad: ArrayLike, latency: ArrayLike, p0: float, alpha: float, *, thirds
     flags, seconds = np.asarray(bad, bool), np.asarray(latency, float)
     n = len(flags)
     newest = flags[n - max(n // 10, FAST) :]
-    if n < LEAST_FAIL or newest.mean() < BURN * p0 or flags.mean() < (NEARLY_ALL if n < EARLY else p0):
+    if n < LEAST_FAIL or newest.mean() < twice(p0) or flags.mean() < (nearly_all(p0) if n < EARLY else p0):
         return False
     slow = [0, n - n // 3] if thirds and n // 3 >= LATE else [0]
     return any(_fails(flags[since:], seconds[since:], p0, SPENT * alpha) for since in slow)

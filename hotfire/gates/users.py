@@ -27,7 +27,7 @@ from hotfire.words import Reason
 
 LONG = 3_200  # requests
 PATIENCE = 300.0  # seconds for which users are waited for who come often enough
-SPELL = 3.7  # seconds, of intervals that saw requests, without which it may all be one hitch, however many met it
+SPELL = 3.7  # seconds of bad intervals without which it may all be one hitch, however many met it
 END = {"ttft": "first token", "e2e": "end"}
 
 if TYPE_CHECKING:
@@ -46,10 +46,11 @@ class Burn:
 
     def add(self, requests: int, bad: int, lasted: float) -> bool:
         """What one interval brought in how many seconds; whether all so far burns. A request may be counted when it begins and
-        fail intervals later: then there are more bad ones than requests, and each is taken for one more."""
+        fail intervals later: then there are more bad ones than requests, and each is taken for one more. Only intervals that
+        are bad by themselves make a spell longer: what was good before a hitch tells nothing of how long it lasted."""
         if not (requests := max(requests, bad)):
             return False
-        self._intervals.append((requests, bad, lasted))
+        self._intervals.append((requests, bad, lasted if bad >= guard.twice(self.p0) * requests else 0.0))
         self.requests, self.bad, self._kept = self.requests + requests, self.bad + bad, self._kept + requests
         while self._kept - self._intervals[0][0] >= (guard.RECENT if self.requests > guard.MOST else guard.MOST):
             self._kept -= self._intervals.popleft()[0]
@@ -68,7 +69,7 @@ class Burn:
         for requests, k, lasted in reversed(self._intervals):
             n, bad, long = n + requests, bad + k, long + lasted
             if n >= self.newest and long >= SPELL:
-                return bad >= max(guard.NEARLY_ALL, guard.BURN * self.p0) * n
+                return bad >= guard.nearly_all(self.p0) * n
         return False
 
 
@@ -121,7 +122,7 @@ def unproven(parts: Sequence[Mapping[str, Any]], intervals: Iterable[Sequence[fl
     for i, part in enumerate(parts):
         n, bad = int(sum(max(one[2 * i : 2 * i + 2]) for one in told)), int(sum(one[2 * i + 1] for one in told))
         p0 = float(part["allowed"])
-        if bad and bad >= guard.BURN * p0 * n and binomial(bad, n, p0)[1] <= float(part["alpha"]):
+        if bad and bad >= guard.twice(p0) * n and binomial(bad, n, p0)[1] <= float(part["alpha"]):
             said = f"users' requests speak against {part['slo']}: {_how_many(part, n, bad)}; whether one spell did it is open"
             return Reason.UNDECIDED, said
     return None

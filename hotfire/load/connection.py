@@ -25,9 +25,12 @@ from errno import (
 from os import strerror
 from typing import Any
 
+import gevent  # type: ignore[import-untyped]
+
 from hotfire.load.polling import EPOLLIN, EPOLLOUT
 from hotfire.load.target import Target
 
+TRIES, AGAIN_S = 4, 1.0  # times that a resolver is asked which says it cannot tell now / seconds between them
 SO_TIMESTAMPNS = 35  # also the type of the control message
 READ_SIZE = 65536
 TIMESPEC = struct.Struct("qq").unpack
@@ -58,10 +61,15 @@ class Dialer:
         self.offset = 0
         for _, host, port in target.places:
             found: list[Address] = []
-            try:
-                found = _look_up(host, port)
-            except OSError as error:
-                self.failure = f"{host}: {error.strerror}"
+            for left in reversed(range(TRIES)):
+                try:
+                    found = _look_up(host, port)
+                    break
+                except OSError as error:
+                    self.failure = f"{host}: {error.strerror}"
+                    if not left or error.errno != _socket.EAI_AGAIN:
+                        break
+                    gevent.sleep(AGAIN_S)
             first = deque(one for one in found if one[0] == found[0][0])
             self._addresses.append((first, [one for one in found if one not in first]))
         self._context = self._tls() if target.tls else None

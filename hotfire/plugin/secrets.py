@@ -1,6 +1,7 @@
 """The Secrets of a scenario: what the redactor must know before the first line is written, and what a namespace gets copied."""
 
 import base64
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,12 @@ def learn(cluster: Cluster, located: Located, redactor: Redactor) -> None:
         if key not in values:
             where = located.where("reach", "auth", "secret")
             wrong.append(f"{where}: Secret {name} in {namespace} has no key {key}, the key that requests carry is expected")
+        elif re.fullmatch(r"[\x21-\x7e]+", values[key]) is None:
+            where = located.where("reach", "auth", "secret")
+            wrong.append(
+                f"{where}: the value of {key} in Secret {name} is empty or holds what no header may, as the end of a line: "
+                "a key without is expected, made by `printf %s` instead of `echo`"
+            )
         else:
             redactor.add(f"{name}/{key}", values[key])
     if wrong:

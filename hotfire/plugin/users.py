@@ -50,7 +50,7 @@ Pair = tuple[float, float]
 
 class Guarded:
     """One API. intervals: as a Counted event holds them; unread_s: the longest time without a whole reading; whole: whether the
-    last one was; ours: requests of hotfire's own among what counts; passed: its check was answered so."""
+    last one was; ours: requests of hotfire's own among what counts; passed, failed: its check was answered so."""
 
     def __init__(self, run: "Run", serves: Serves) -> None:
         self.run, self.serves = run, serves
@@ -60,9 +60,9 @@ class Guarded:
         self.burnt: int | None = None
         self.why = ""
         self.told = [False] * len(self.parts)
-        self.blind: list[str] | None = None  # why a part can never be late, by the first page: bounds do not change
+        self.blind: list[str | None] = [None] * len(self.parts)  # why a part can never be late; None until its bounds were seen
         self.began, self.read_at = 0.0, time.time()
-        self.unread_s, self.ours, self.passed, self.whole = 0.0, 0, False, False
+        self.unread_s, self.ours, self.passed, self.failed, self.whole = 0.0, 0, False, False, False
         self._sent = 0  # requests of hotfire's own at the last reading
         self._seen = False  # a Ready pod of it has been there
         self._last: dict[str, list[Pair]] = {}  # pod's UID -> (requests, bad) of each part
@@ -140,8 +140,9 @@ class Guarded:
         counts = self.meter.counts
         now = [counts.read(text, part["kind"], part["limit_s"]) if counts else None for part in self.parts]
         self.told = [before or found is not None for before, found in zip(self.told, now, strict=True)]
-        if counts and self.blind is None:
-            self.blind = [counts.blind(text, part["kind"], part["limit_s"]) for part in self.parts]
+        for i, part in enumerate(self.parts):
+            if counts and self.blind[i] is None:
+                self.blind[i] = counts.blind(text, part["kind"], part["limit_s"])
         if not self._alone:
             self._last[uid] = [found or (0.0, 0.0) for found in now]
         zero = [(0.0, 0.0)] * len(now)
@@ -162,9 +163,7 @@ class Guarded:
         return Findings([rule], self.why, blame, list(self.intervals[self.burnt or 0]), self.parts)
 
     def event(self) -> Counted:
-        blind = [
-            f"{part['kind']} of {part['slo']}: {why}" for part, why in zip(self.parts, self.blind or (), strict=False) if why
-        ]
+        blind = [f"{part['kind']} of {part['slo']}: {why}" for part, why in zip(self.parts, self.blind, strict=True) if why]
         here = [pod["metadata"]["uid"] for pod in self._pods]
         if self._owed:
             blind.append(f"what pods that have gone or begun anew ({len(self._owed)}) had served since `verify`")
@@ -182,7 +181,7 @@ class Guarded:
             engine = contract.metrics_need and not self.serves.counted_by
             need = f"; {contract.title} needs {contract.metrics_need}" if engine else ""
             raise Unjudged(f"{self.meter.who} never told a counter of {', '.join(untold)}{need}", reason=Reason.NO_DATA)
-        if self.blind and all(self.blind):
+        if all(self.blind):
             raise Unjudged(f"{self.meter.who} cannot tell what is late: {self.blind[0]}", reason=Reason.NO_DATA)
         if self.unread_s > UNREAD_S or (at_the_end and not self.whole):
             long = "at the end" if self.unread_s <= UNREAD_S else f"for {self.unread_s:.0f} s"
@@ -246,14 +245,16 @@ class UsersWatch:
             self.look()
         halt(None)
         for one in self.each:
-            if not self.run.halted and (one.passed or one.burnt is not None):
+            late = one.burnt is not None and not one.failed
+            if late or (one.passed and not self.run.halted):
                 self.run.emit(one.event())
                 self._late(one)
 
     def _late(self, one: Guarded) -> None:
         """What came after its check was asked, or instead of it."""
         if one.burnt is not None:
-            self._hand_over(one, one.began + one.intervals[one.burnt][0])
+            if not self.run.halted:
+                self._hand_over(one, one.began + one.intervals[one.burnt][0])
             self.run.emit(Judged(check=one.key, outcome=Outcome.FAIL, blame=one.findings().blame, message=one.why))
             return
         try:
@@ -261,6 +262,15 @@ class UsersWatch:
         except Unjudged as not_told:
             found = {"reason": not_told.reason, "blame": not_told.blame, "message": not_told.message}
             self.run.emit(Judged(check=one.key, outcome=Outcome.INVALID, **found))
+
+    def fault(self, begins: bool, traffic: "LoadRun", workload: str, rate: float) -> None:
+        """A declared fault begins or is over: what is counted up to now is of the time before. rate: of what hotfire itself
+        sends to the workload meanwhile; what it says of that is a second old at most, and is taken for that much more."""
+        traffic.poll()
+        self.look()
+        self.set_aside = begins
+        for one in self.each:
+            one.ours += math.ceil(rate) * (begins and one.serves.workload == workload)
 
     def ours(self, workload: str) -> int:
         """Requests that hotfire itself has sent to its pods."""

@@ -46,11 +46,15 @@ class Counts:
         told = _late(text, found, math.inf) if found else None
         return None if told is None else told[0]
 
-    def blind(self, text: str, kind: str, limit: float) -> str:
-        """Why a metrics page could never show one that took longer than the limit; empty where it could."""
-        bounds = _below(text, self.latency[kind]) if kind in self.latency else {}
-        last = max((bound for bound in bounds if bound < math.inf), default=math.inf)
-        return f"its histogram ends at {last:g} s" if last < limit < math.inf else ""
+    def blind(self, text: str, kind: str, limit: float) -> str | None:
+        """Why a metrics page could never show one that took longer than the limit; empty where it could, None while its
+        histogram is not there, as before the first request."""
+        if kind not in self.latency:
+            return ""
+        bounds = [bound for bound in _below(text, self.latency[kind]) if bound < math.inf]
+        if not bounds:
+            return None
+        return f"its histogram ends at {max(bounds):g} s" if max(bounds) < limit < math.inf else ""
 
     def read(self, text: str, kind: str, limit: float) -> tuple[float, float] | None:
         """(requests, bad ones) of a metrics page, since its process began; None where it does not tell, as of an engine that

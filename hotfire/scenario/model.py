@@ -179,7 +179,9 @@ class Load(Model):
         validate_default=True,
         description="promote with users: at most this share of the requests that the baseline serves, or a rate such as 2/s",
     )
-    slots: StrictInt | None = Field(None, ge=1, description="cap of requests in flight; 1.2 x peak rate x timeout when absent")
+    slots: StrictInt | None = Field(
+        None, ge=1, description="cap of requests in flight; 1.2 x what may be due within a timeout if absent"
+    )
     from_: Literal["here", "cluster"] = Field(
         "here", alias="from", description="cluster: by a Job of stand.load_image beside the candidate"
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hotfire.load.connection import Dialer
 from hotfire.load.engine import Engine
 from hotfire.load.plan import Plan
 from hotfire.load.samples import Samples, Writer, read
@@ -30,6 +31,20 @@ NO_FAMILY: Address = (200, ("nowhere", 1))
 def at(server: Any) -> Address:
     host, port = server.url.rpartition("/")[2].split(":")
     return socket.AF_INET, (host, int(port))
+
+
+def test_a_resolver_that_cannot_tell_now_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def look_up(host: str, port: int) -> list[Address]:
+        asked.append(host)
+        if len(asked) == 1:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return [REFUSES]
+
+    monkeypatch.setattr("hotfire.load.connection._look_up", look_up)
+    dialer = Dialer(Target("http://a-name", "chat", "m"))
+    assert asked == ["a-name"] * 2 and dialer._in_turn(0) == [REFUSES]
 
 
 class Full(_socket.socket):

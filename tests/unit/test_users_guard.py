@@ -207,6 +207,26 @@ def test_one_hitch_is_no_end_however_many_met_it() -> None:
     assert burnt([PART], [*quiet, (90.75, 1, 900, 900), (180.0, 1, 0, 0), (181.0, 1, 900, 900)]) is None
 
 
+@pytest.mark.parametrize(
+    "before", [[(13, 0)] * 2000, [(20, 0)] * 2000, [(1, 0)] * 5, [(13, 1)] * 300], ids=["long", "longer", "few", "some bad"]
+)
+def test_a_hitch_within_one_reading_is_no_end_whatever_came_before(before: list[tuple[int, int]]) -> None:
+    assert at([*before, (500, 500)]) is None and at([*before, (9000, 9000)]) is None
+
+
+@pytest.mark.parametrize("p0", [0.5, 0.6, 0.9])
+def test_also_where_half_of_them_may_be_bad_all_of_them_may_not(p0: float) -> None:
+    """A median, or goodput of 40 %: twice the allowed share is more than there can be."""
+    part = {**PART, "allowed": p0, "kind": "e2e"}
+    for share in (1.0, 0.97):
+        rows = timed((400, (1, 50, round(50 * share))))
+        assert burnt([part], rows) is not None, share
+    assert burnt([part], timed((400, (1, 50, round(50 * p0))))) is None
+    most = timed((15, (1, 20, math.ceil(20 * (1 + p0) / 2))))
+    assert (unproven([part], most, 0) or (None,))[0] is Reason.UNDECIDED
+    assert unproven([part], timed((15, (1, 20, round(20 * p0)))), 0) is None
+
+
 def test_a_long_interval_that_is_only_bad_is_no_hitch() -> None:
     """By a pipeline what came between `verify` and `settle` is one."""
     before = [(0.0, 1, 0, 0), (0.75, 1, 200, 0)]

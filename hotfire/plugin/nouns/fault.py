@@ -65,7 +65,7 @@ class FaultNoun:
         if refusal := self.family.refusal(pod, target.container):
             raise Unjudged(refusal, reason=Reason.NO_EFFECT)
         self._target = target
-        run.users.set_aside = True
+        self._aside(traffic, begins=True)
         self._step("target", pod=target.pod, uid=target.uid, container=target.container, node=target.node)
         run.rollout.fault_begins(self.asked.name, target.pod, target.uid)
         self._since = run.cluster.server_time()
@@ -114,7 +114,7 @@ class FaultNoun:
         back = self._mark(traffic, "serving again")
         seconds = round(whole.t + answered - applied.t, 3)
         self._step("recovered", seconds=seconds, within=within)
-        self.run.users.set_aside = False
+        self._aside(traffic, begins=False)
         self._after = self._ended(traffic, back)
         _sound(traffic)
         saw("first-token", 1, {"seconds": seconds, "to full strength": round(whole.t - applied.t, 3)}, within)
@@ -134,10 +134,11 @@ class FaultNoun:
 
     def close(self) -> None:
         """End the background traffic and record it; safe when there was none."""
-        self.run.users.set_aside = False
         if (traffic := self._load) is not None:
             self._load = None
             with self._stack:
+                if self.run.users.set_aside:
+                    self._aside(traffic, begins=False)
                 ended = traffic.stop()
                 self.run.emit(loaded(self.run, self.serves, traffic, ended, f"fault {self.asked.name}", 1, self._served))
 
@@ -190,6 +191,9 @@ class FaultNoun:
         if self._applied is None or self._sighting is None or not self._sighting.confirmed:
             raise Unjudged("the fault was not confirmed: a recovery from it means nothing", reason=Reason.NO_EFFECT)
         return self._applied
+
+    def _aside(self, traffic: LoadRun, *, begins: bool) -> None:
+        self.run.users.fault(begins, traffic, self.serves.workload, self._asked_load().arrivals.peak)
 
     def _mark(self, traffic: LoadRun, what: str) -> Mark:
         mark = traffic.mark(f"{self.asked.name}: {what}")

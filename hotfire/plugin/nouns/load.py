@@ -317,6 +317,9 @@ class LoadNoun:
     def _blame(self, detail: str) -> tuple[Blame, str]:
         sound = bool(self._client.get("sound"))
         disturbed = self._platform() if self._disturbed is None else self._disturbed
+        errors = self._samples.errors() if self._samples is not None else {}
+        if (lost := errors.get("dns", 0)) and 2 * lost >= sum(errors.values()):
+            disturbed = [*disturbed, f"{lost} requests had no address to go to: the name was not resolved on the client's side"]
         return attribute(Facts(slo=detail, client_sound=sound, platform=tuple(disturbed)))
 
     def _platform(self) -> list[str]:
