@@ -164,7 +164,7 @@ class Run:
         self.event = Loaded(
             name=name, plan=f"load/{name}/plan.jsonl", plan_digest=drawn.digest, samples=f"load/{name}/samples.jsonl.gz",
             samples_digest=digest, look=1, arrivals="spaced 1s", to="deployment/llama", window=(0.0, requests + 10.0),
-            client={"sound": True, "cause": "", "figures": {"dispatch_p99_ms": 0.42}},
+            warm_up=2, client={"sound": True, "cause": "", "figures": {"dispatch_p99_ms": 0.42}},
         )  # fmt: skip
         return self.event
 

@@ -121,6 +121,7 @@ class Loaded(Event):
     to: str = Field("", description="the workload that was asked; others of the candidate were under no load")
     client: dict[str, Any] = Field(description="the client check: sound, cause, remedy, figures")
     window: tuple[float, float] = Field(description="seconds from t0 of the load")
+    warm_up: int = Field(0, description="requests sent before the first that counts; the plan fixed them beforehand")
     served_by: dict[str, Any] = Field(
         default_factory=dict, description="how it is known who answered (header, counters, the only pod, unknown); pod -> count"
     )

@@ -183,7 +183,9 @@ def _outcome(event: Gated, story: Story) -> Outcome:
 
 
 def _confidence(gates: Sequence[Gated]) -> str:
-    levels = sorted({_percent(one.gate["confidence"]) for one in gates if isinstance(one.gate.get("confidence"), float)})
+    levels = sorted(
+        {f"{100 * one.gate['confidence']:.10g} %" for one in gates if isinstance(one.gate.get("confidence"), float)}
+    )
     kinds = sorted({str(one.gate.get("arrivals", "")).split(" ")[0] for one in gates})
     label = {
         "spaced": "one request at a time: unloaded latency",
@@ -211,6 +213,7 @@ def _client(load: Loaded) -> str:
     said = [f"{load.name}{f' to {load.to}' if load.to else ''}: {load.arrivals}"]
     said.append("client sound" if load.client.get("sound") else f"client UNSOUND: {load.client.get('cause', '')}")
     said += [f"sent at most {late:.1f} ms late (p99)"] if late is not None else []
+    said += [f"its first {load.warm_up:,} requests are warm-up and not counted"] if load.warm_up else []
     if "needs" in calibration:
         said.append(f"needs {calibration['needs']:.0%} of a CPU, can carry {calibration['carries']:.0%}")
     return ", ".join([*said, _served(load.served_by)] if load.served_by else said)

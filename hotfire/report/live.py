@@ -68,7 +68,8 @@ def _lines(event: Event) -> Iterator[str]:
             yield from _judged(event)
         case Loaded():
             sound = "sound" if event.client.get("sound") else f"UNSOUND: {event.client.get('cause', 'no reason given')}"
-            yield f"load {event.name} to {event.to}, look {event.look}: {event.arrivals}, client {sound}"
+            warm = f", after {event.warm_up:,} of warm-up" if event.warm_up else ""
+            yield f"load {event.name} to {event.to}, look {event.look}: {event.arrivals}{warm}, client {sound}"
         case Gated():
             said = event.judgement.get("detail") or event.judgement.get("outcome")
             yield f"gate {event.check}, look {event.look}: {said}"

@@ -37,6 +37,10 @@ def test_every_report_says_who_was_served_while_the_way_back_was_gone(made: dict
     assert live.lines(event) == ["restored after 6.2 s, settled after 11.9 s", f"meanwhile {line}"]
 
 
+def test_the_certificate_says_what_of_a_load_is_not_counted(made: dict[str, Path]) -> None:
+    assert "its first 2 requests are warm-up and not counted" in (made["no-go-slow"] / "certificate.html").read_text()
+
+
 def test_the_certificate_says_armed_only_of_a_watchdog_that_was_proven_alive(tmp_path: Path) -> None:
     class Watched(Run):
         def before(self) -> Iterable[Event]:

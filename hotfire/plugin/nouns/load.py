@@ -110,7 +110,7 @@ def loaded(
         name=name, plan=f"{folder}/plan.jsonl", plan_digest=load.plan.digest, samples=f"{folder}/{ended.samples.name}",
         samples_digest=ended.digest, look=look, arrivals=load.plan.header.arrivals,
         to=serves.workload, client=dict(ended.client),
-        window=(0.0, ended.seconds), served_by=served.told(load.samples(), requests),
+        window=(0.0, ended.seconds), warm_up=load.plan.header.warm_up, served_by=served.told(load.samples(), requests),
     )  # fmt: skip
 
 
