@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -67,6 +68,12 @@ def images(values: tuple[str, ...]) -> dict[str, str]:
     return dict(value.split("=", 1) for value in values)
 
 
+def _say(line: str) -> None:
+    """To whoever still reads: a way back does not end with its reader."""
+    with suppress(OSError):
+        click.echo(line)
+
+
 def stand_options(command: click.decorators.FC) -> click.decorators.FC:
     """Options that say where a scenario runs, shared by every command that reaches a cluster."""
     for option in (
@@ -87,6 +94,7 @@ def run_pytest(scenario: Path, options: dict[str, str | None], image: tuple[str,
     os.environ.pop("PYTEST_PLUGINS", None)
     reports.mkdir(parents=True, exist_ok=True)
     pointer = reports / f".latest-{os.getpid()}"
+    pointer.unlink(missing_ok=True)  # of a process that had this number and was killed
     folder = suites_folder()
     arguments = [
         "-c",
@@ -106,16 +114,14 @@ def run_pytest(scenario: Path, options: dict[str, str | None], image: tuple[str,
     for pair in image:
         arguments += ["--hotfire-image", pair]
     code = int(pytest.main([*arguments, str(folder)]))
-    if code == USAGE:
-        return code
-    waits = options.get("phase") is not None and code in (0, 1)  # its verdict is for `settle`
+    waits = options.get("phase") is not None  # its verdict is for `settle`
     try:
-        verdict = json.loads((Path(pointer.read_text()) / "verdict.json").read_text())
+        said = int(json.loads((Path(pointer.read_text()) / "verdict.json").read_text())["exit_code"])
     except (OSError, ValueError):
-        return code if waits or code in range(1, 7) else Verdict.INCONCLUSIVE.exit_code
+        return code if waits or code else Verdict.INCONCLUSIVE.exit_code
     finally:
         pointer.unlink(missing_ok=True)
-    return int(verdict["exit_code"])
+    return said or code
 
 
 def run_provided(
@@ -288,7 +294,7 @@ def _finish(how: str, kubeconfig: str | None, context: str | None, namespace: st
     if namespace is None:
         raise BadInput("--namespace: missing, the namespace of the dead run is expected")
     bring_back = {"abort": takeover.abort, "resume": takeover.resume}[how]
-    ending = bring_back(Cluster.connect(kubeconfig, context), namespace, workload, tell=click.echo)
+    ending = bring_back(Cluster.connect(kubeconfig, context), namespace, workload, tell=_say)
     raise SystemExit(ending.verdict.exit_code if ending else 0)
 
 
@@ -302,7 +308,7 @@ def settle(run: Path, record_lost: bool, kubeconfig: str | None, kube_context: s
     from hotfire.plugin.pipeline import settle as end
 
     connect = partial(Cluster.connect, kubeconfig, kube_context)
-    verdict = end(connect, run, namespace, kubeconfig, kube_context, gone=record_lost, tell=click.echo)
+    verdict = end(connect, run, namespace, kubeconfig, kube_context, gone=record_lost, tell=_say)
     raise SystemExit(verdict.exit_code)
 
 
@@ -316,7 +322,7 @@ def sweep(kubeconfig: str | None, kube_context: str | None, namespace: str | Non
     from hotfire.scenario.units import duration_of
 
     older_s = duration_of("--older-than", older_than)
-    cluster, say = Cluster.connect(kubeconfig, kube_context), click.echo
+    cluster, say = Cluster.connect(kubeconfig, kube_context), _say
     left = (
         sweeping.sweep(cluster, namespace, older_s, tell=say) if namespace else sweeping.sweep_all(cluster, older_s, tell=say)
     )

@@ -4,12 +4,14 @@ import ast
 import re
 from collections.abc import Iterator
 
-from hotfire.check import FIXTURE, CheckSpec, catalogue, check_of, plan
+from hotfire.check import FIXTURE, CheckSpec, Evidence, catalogue, check_of, plan
 from hotfire.errors import BadInput
 from hotfire.report.rows import ROWS
 from hotfire.scenario.model import Located
 
 ID = re.compile(r"[a-z][a-z0-9-]*(\.[a-z0-9-]+)+")
+NOUN = re.compile(r"[a-z][a-z0-9-]*")
+TAKEN = ("settle", "load", "faults")  # what begins so is judged by rules of its own
 
 
 def checks_of(located: Located) -> tuple[CheckSpec, ...]:
@@ -49,8 +51,17 @@ def checks_of(located: Located) -> tuple[CheckSpec, ...]:
 
 
 def _objections(spec: CheckSpec, known: dict[str, str], located: Located) -> Iterator[str]:
-    if not ID.fullmatch(spec.id):
-        yield f"the id {spec.id!r} is not allowed, such as cache.second-start is expected"
+    taken = isinstance(spec.id, str) and spec.id not in known and spec.id.split(".")[0] in TAKEN
+    if not isinstance(spec.id, str) or not ID.fullmatch(spec.id) or taken:
+        yield f"the id {spec.id!r} is not allowed, such as cache.second-start is expected, none of {', '.join(TAKEN)}"
+    if not isinstance(needs := spec.needs, Evidence):
+        yield f"needs {needs!r} is no evidence, such as Evidence('start', per='serving-pod', at_least=2) is expected"
+        return
+    if type(needs.at_least) is not int or needs.at_least < 1:
+        yield f"at_least {needs.at_least!r} lets a check pass that has seen nothing, 1 or more is expected"
+    for noun in (needs.noun, needs.per or "any"):
+        if not isinstance(noun, str) or not NOUN.fullmatch(noun):
+            yield f"evidence of {noun!r} is not allowed, a word such as serving-pod is expected"
     for name in {spec.id, spec.test} & set(known):
         yield f"the name {name} is {known[name]}, another is expected"
     if spec.row and spec.row not in ROWS:

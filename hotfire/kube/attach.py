@@ -15,9 +15,10 @@ from websocket import WebSocketBadStatusException, WebSocketException
 
 from hotfire.kube.client import Cluster, Ref, Unreachable
 from hotfire.kube.errors import refused
+from hotfire.kube.wait import aside
 
 PIECE = 1 << 15  # bytes in a frame
-STEP = 0.2  # seconds
+STEP, SEND_S = 0.2, 60.0  # seconds / in which a line must be taken
 
 
 class Attached:
@@ -29,16 +30,19 @@ class Attached:
         query = urllib.parse.urlencode({"container": container, "stdin": "true", "stdout": "true"})
         _, url, headers, _, _ = cluster.api.param_serialize("GET", cluster.path(ref, "attach"), auth_settings=["BearerToken"])
         what = f"attach to {ref}"
+        where = f"ws{url.removeprefix('http')}?{query}"
+
+        def connect() -> Any:
+            return WSClient(cluster.api.configuration, where, headers, capture_all=False, binary=True)  # type: ignore[no-untyped-call]
+
         try:
-            self._client: Any = WSClient(
-                cluster.api.configuration, f"ws{url.removeprefix('http')}?{query}", headers, capture_all=False, binary=True
-            )  # type: ignore[no-untyped-call]
+            self._client = aside(connect, cluster.timeout, what)
         except WebSocketBadStatusException as error:
             body = error.resp_body.decode(errors="replace") if isinstance(error.resp_body, bytes) else ""
             raise refused(error.status_code, body or str(error), what) from None
         except (WebSocketException, OSError) as error:
             raise Unreachable(0, "NoConnection", f"{what}: {type(error).__name__}: {error}") from None
-        self._over = threading.Event()
+        self._over, self._what = threading.Event(), what
 
     @property
     def open(self) -> bool:
@@ -46,10 +50,16 @@ class Attached:
 
     def send(self, line: bytes) -> None:
         """One line. What is gone is not told."""
-        data = line + b"\n"
-        with suppress(WebSocketException, OSError, ValueError):
-            for start in range(0, len(data), PIECE):
-                self._client.write_channel(STDIN_CHANNEL, data[start : start + PIECE])
+        try:
+            aside(lambda: self._write(line + b"\n"), SEND_S, self._what)
+        except (WebSocketException, OSError, ValueError):
+            return
+        except Unreachable:  # nobody takes it: what was sent in part can be followed by nothing
+            self.close()
+
+    def _write(self, data: bytes) -> None:
+        for start in range(0, len(data), PIECE):
+            self._client.write_channel(STDIN_CHANNEL, data[start : start + PIECE])
 
     def lines(self) -> Iterator[bytes]:
         """To the end of the process, or of the connection; a last line without its end is none."""

@@ -15,7 +15,7 @@ from hotfire.record.events import Changed, Closed, Concluded, Entry, Event, Judg
 from hotfire.record.reader import read_as_far
 from hotfire.record.redactor import Redactor
 from hotfire.record.writer import Recorder
-from hotfire.report import live, write_all
+from hotfire.report import live, reported
 from hotfire.report.story import RECORD
 from hotfire.rollout import job
 from hotfire.rollout.ask import through_api_server
@@ -127,7 +127,7 @@ class _Close:
     """Goes on with a record that stops after the commit point."""
 
     def __init__(self, journal: Journal, guard: Callable[[], None], folder: Path, entries: list[Entry], tell: Tell) -> None:
-        self.journal, self.guard, self.folder = journal, guard, folder
+        self.journal, self.guard, self.folder, self.tell = journal, guard, folder, tell
         self.redactor = _redactor(journal)
         self.recorder = Recorder(folder / RECORD, self.redactor, after=entries)
         self.recorder.listen(lambda entry: list(map(tell, live.lines(entry.event))))
@@ -153,7 +153,10 @@ class _Close:
         except HarnessError as error:
             emit(Told(line=f"the tombstone could not be written: {error}"))
         emit(Closed())
-        return write_all(self.folder, self.redactor).verdict
+        found = reported(self.folder, self.redactor, reached, self.tell)
+        if found is not reached:
+            self.journal.conclude(found)
+        return found
 
 
 def answer(recorder: Recorder, ending: Settlement, seconds: float, within_s: float) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from hotfire import __version__
 from hotfire.check import plan
-from hotfire.errors import BadInput, Breach, HarnessError, HotfireError, Refused
+from hotfire.errors import BadInput, Breach, HarnessError, Refused
 from hotfire.gates.certified import objections
 from hotfire.gates.decision import Ending, decide, verdict
 from hotfire.kube.bundle import collect
@@ -36,7 +36,7 @@ from hotfire.record.events import (
 )
 from hotfire.record.redactor import Redactor
 from hotfire.record.writer import Recorder
-from hotfire.report import live, write_all
+from hotfire.report import live, reported
 from hotfire.rollout import reach
 from hotfire.rollout.ask import through_api_server
 from hotfire.rollout.prerequisites import unmet
@@ -382,16 +382,18 @@ class Run:
             except HarnessError as error:
                 self.emit(Told(line=f"the tombstone could not be written: {error}"))
             self.emit(Closed())
-            reached = self._report(reached)
+            reached = self._reported(reached)
         self.tell(f"{reached} (exit {reached.exit_code}): {self.folder / 'certificate.html'}")
         return reached
 
-    def _report(self, reached: Verdict) -> Verdict:
-        try:
-            return write_all(self.folder, self.redactor).verdict
-        except HotfireError as error:  # without its reports a GO is no proof of anything
-            self.tell(f"the reports are not whole: {error}")
-            return Verdict.UNSAFE if reached is Verdict.GO else reached
+    def _reported(self, reached: Verdict) -> Verdict:
+        found = reported(self.folder, self.redactor, reached, self.tell)
+        if found is not reached:
+            try:
+                self.rollout.journal.conclude(found)
+            except HarnessError as error:
+                self.tell(f"the tombstone says {reached}, and could not be written: {error}")
+        return found
 
 
 # -- what `open` looks at ---------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ def learn(cluster: Cluster, located: Located, redactor: Redactor) -> None:
         for known, value in values.items():
             if known == key or len(value.strip()) >= SHORT:
                 redactor.add(f"{name}/{known}", value)
+        _also(redactor, name, secret_values(cluster, namespace, name))
     if scenario.reach.auth is not None:
         name, _, key = scenario.reach.auth.secret.partition("/")
         values = _written(located, name) or secret_values(cluster, namespace, name)
@@ -45,6 +46,13 @@ def learn(cluster: Cluster, located: Located, redactor: Redactor) -> None:
             redactor.add(f"{name}/{key}", values[key])
     if wrong:
         raise BadInput(*wrong)
+
+
+def _also(redactor: Redactor, name: str, live: Mapping[str, str]) -> None:
+    """What is there beside what the manifests bring, as far as it can be told from ordinary text."""
+    for key, value in live.items():
+        if len(value.strip()) >= SHORT:
+            redactor.add(f"{name}/{key}", value)
 
 
 def secret_values(cluster: Cluster, namespace: str, name: str) -> dict[str, str]:

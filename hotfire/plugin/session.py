@@ -5,7 +5,7 @@ import shutil
 import signal
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 
 from hotfire.check import ATTRIBUTE, FIXTURE, CheckSpec, Findings, Running, parameters, running
 from hotfire.errors import BadInput, Breach, Halted, HarnessError, Interrupted, Refused, Unjudged
+from hotfire.gates.decision import outcomes
 from hotfire.kube.wait import interrupt, interrupted
 from hotfire.plugin import fixtures
 from hotfire.plugin.pipeline import Given, Phase, go_on, passes, wait
@@ -270,11 +271,18 @@ class Certification:
             self.phase is not Phase.WHOLE
             and not interrupted()
             and not run.halted
-            and not (self.phase is Phase.ARM and self.blocked_by)
+            and not (self.phase is Phase.ARM and self._unasked(run))
         )
         if left and wait(run, self.phase, self.given):
             return 0 if self.phase is Phase.ARM or passes(run) else pytest.ExitCode.TESTS_FAILED
         return run.finish().exit_code
+
+    def _unasked(self, run: Run) -> list[str]:
+        """Checks that must have passed before a pipeline may deploy, and did not: also one that nobody came to ask."""
+        found = outcomes(run.recorder.entries).values()
+        return [
+            one.key for one in found if one.decides and Phase.ARM.asks(one.planned.suite) and one.outcome is not Outcome.PASS
+        ]
 
     def _opened(self) -> Run:
         if self.run is None:
@@ -302,6 +310,7 @@ def _terminal_line() -> Any:
     began = time.monotonic()
 
     def write(line: str) -> None:
-        os.write(descriptor, f"{time.monotonic() - began:6.1f}s  {line}\n".encode())
+        with suppress(OSError):  # nobody reads any more: the run, and its way back, go on
+            os.write(descriptor, f"{time.monotonic() - began:6.1f}s  {line}\n".encode())
 
     return write

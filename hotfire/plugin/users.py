@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -266,7 +267,8 @@ class UsersWatch:
     def fault(self, begins: bool, traffic: "LoadRun", workload: str, rate: float) -> None:
         """A declared fault begins or is over: what is counted up to now is of the time before. rate: of what hotfire itself
         sends to the workload meanwhile; what it says of that is a second old at most, and is taken for that much more."""
-        traffic.poll()
+        with suppress(Unjudged):  # a carrier that died is told of by the load's own end
+            traffic.poll()
         self.look()
         self.set_aside = begins
         for one in self.each:

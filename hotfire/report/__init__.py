@@ -2,14 +2,17 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+from hotfire.errors import HotfireError
 from hotfire.record.redactor import Redactor
 from hotfire.report import allure
 from hotfire.report.certificate import certificate_html
 from hotfire.report.junit import junit_xml
 from hotfire.report.story import Story
 from hotfire.report.verdict import verdict_json
+from hotfire.words import Verdict
 
 ALLURE = "allure-results"
 
@@ -31,6 +34,15 @@ def write_all(folder: Path, redactor: Redactor | None = None) -> Story:
         allure.scan(folder, redactor)
     _put(folder / "verdict.json", json.dumps(verdict_json(story), indent=1, ensure_ascii=False) + "\n")
     return story
+
+
+def reported(folder: Path, redactor: Redactor, reached: Verdict, tell: Callable[[str], object]) -> Verdict:
+    """Write the reports of a closed record; the verdict that they leave: without them a GO is no proof of anything."""
+    try:
+        return write_all(folder, redactor).verdict
+    except HotfireError as error:
+        tell(f"the reports are not whole: {error}")
+        return Verdict.UNSAFE if reached is Verdict.GO else reached
 
 
 def _put(path: Path, text: str) -> None:

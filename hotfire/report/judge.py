@@ -19,6 +19,7 @@ from hotfire.load import plan, samples
 from hotfire.record.events import Entry, Flowed, Gated, Judged, Loaded, Opened
 from hotfire.report import objective
 from hotfire.report.story import RECORD, Story
+from hotfire.report.verdict import verdict_json
 from hotfire.words import Blame, Outcome, Reason, Verdict
 
 COMPARED = ("outcome", "reason", "n", "bad", "share", "limit", "lower", "upper", "observed")
@@ -222,13 +223,18 @@ def _decision(story: Story) -> list[str]:
 def _concluded(folder: Path, story: Story, reached: Verdict) -> list[str]:
     wrong = [] if story.concluded is reached else [f"verdict: {story.concluded or 'none'} is recorded, {reached} follows"]
     file = folder / "verdict.json"
-    if file.is_file():
-        try:
-            said = json.loads(file.read_text(encoding="utf-8"))["verdict"]
-        except (ValueError, KeyError, TypeError):
-            return [*wrong, "verdict.json cannot be read"]
-        wrong += [] if said == reached else [f"verdict.json says {said}, {reached} follows"]
-    return wrong
+    if not file.is_file():
+        return [*wrong, "verdict.json is not there: the reports were not whole"] if story.closed else wrong
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+        verdict = said["verdict"]
+    except (ValueError, KeyError, TypeError):
+        return [*wrong, "verdict.json cannot be read"]
+    if verdict != reached:
+        return [*wrong, f"verdict.json says {verdict}, {reached} follows"]
+    now = json.loads(json.dumps(verdict_json(story)))
+    other = sorted(key for key in {**now, **said} if now.get(key) != said.get(key))
+    return [*wrong, f"verdict.json differs from the record in {', '.join(other)}"] if other else wrong
 
 
 def _as_entry(story: Story, event: Judged) -> Entry:

@@ -7,16 +7,19 @@ over because it is not the manifest's to say is decided in `carry_over`, in one 
 import copy
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from hotfire.errors import Breach, HarnessError
 from hotfire.journal.entries import DeleteAdded, Entry, Other, PutBack, ReplacePods
 from hotfire.journal.journal import Journal
 from hotfire.kube.client import Cluster, Conflict, Invalid, Object, Ref, Unreachable
+from hotfire.kube.pods import stamp
 from hotfire.record.events import Deployed
 from hotfire.rollout.closure import CLAIM, WORKLOADS, autoscaled, is_workload, referred
 from hotfire.rollout.may_differ import ANNOTATIONS, comparable, differences
 from hotfire.rollout.owner import BOOKKEEPING
+from hotfire.rollout.population import population
 from hotfire.rollout.probes import RUN_LABEL, labelled
 from hotfire.scenario.images import below, templates
 from hotfire.words import Blame
@@ -203,7 +206,8 @@ class Deploy:
         for attempt in range(TRIES):
             live = self.cluster.get(ref)
             if not sent and (lines := differences(comparable(before, scaled), comparable(live, scaled))):
-                raise Breach(f"{ref}: somebody changed it since the snapshot", blame=Blame.PLATFORM, details=lines)
+                told = [] if ref.kind == "Secret" else lines  # never its values, which the redactor may not know
+                raise Breach(f"{ref}: somebody changed it since the snapshot", blame=Blame.PLATFORM, details=told)
             new, carried = carry_over(obj, live, scaled)
             self.guard()
             try:
@@ -235,7 +239,28 @@ class Deploy:
             if ref in self.sent and live["metadata"]["uid"] != self.sent[ref]["metadata"]["uid"]:
                 wrong.append(f"{ref}: another object of that name, uid {live['metadata']['uid']}")
             wrong += [f"{ref}: {line}" for line in (*self._metadata(obj, live), *self._body(obj, live))]
-        return len(self.objects), wrong
+        return len(self.objects), [*wrong, *self._unread()]
+
+    def _unread(self) -> Iterator[str]:
+        """Pods that were there before configuration which they read was edited: they run on what it held then."""
+        edited = {Ref.of(obj): self._edited_at(Ref.of(obj)) for obj in self.objects if self._edits(obj)}
+        for obj in self.objects:
+            ref = Ref.of(obj)
+            read = {one: at for one, at in edited.items() if one in set(referred(obj, ref.namespace))}
+            if not read or not is_workload(ref, self.journal.others):
+                continue
+            pods = population(self.cluster, ref, self.journal.others.get(ref)).pods
+            old = [pod for pod in pods if stamp(pod["metadata"]["creationTimestamp"]) < max(read.values())]
+            if old:
+                yield (
+                    f"{ref}: {len(old)} pods were there before {', '.join(map(str, read))} was edited, and run on its old "
+                    "contents: give the candidate's a new name, or name a checksum of it in the pods' template"
+                )
+
+    def _edited_at(self, ref: Ref) -> datetime:
+        meta = self.cluster.get(ref)["metadata"]
+        times = [one["time"] for one in meta.get("managedFields") or () if one.get("time")]
+        return max(map(stamp, [meta["creationTimestamp"], *times]))
 
     def _metadata(self, obj: Object, live: Object) -> list[str]:
         """Labels exactly, but for the run's; annotations exactly, but for those carried over or a controller's."""

@@ -37,6 +37,7 @@ EMBEDDING_RUNTIMES = ("llamacpp", "ollama", "tiny", "vllm")  # the contracts kno
 TAINT = re.compile(r"[^=:\s]+(=[^=:\s]*)?:(NoSchedule|PreferNoSchedule|NoExecute)")
 LEAST_LEASE = 3.0  # seconds: a Lease counts in whole ones, and a third of it must outlast a slow API call
 CLUMPED = 2.1  # squared variation of the gaps between arrivals; gamma of shape 0.5, which was simulated, has 2
+OFTEN = 5  # requests in the time in which service must be back: their rest counts as outage
 LEAST_CONFIDENCE = 0.5  # a bound that is wrong more often than it is right proves nothing
 
 
@@ -274,6 +275,10 @@ def _more(fewest: int | None, load: Load) -> str:
 
 def _faults(scenario: Scenario, located: Located) -> Iterator[Finding]:
     for index, fault in enumerate(scenario.faults):
+        period, within = scenario.load.arrivals.period if scenario.load else 0.0, fault.serving_again_within
+        if within and period * OFTEN > within:
+            said = f"a request every {span(period)} cannot tell when service is back within {span(within)}"
+            yield ("faults", index, "serving_again_within"), f"{said}, {span(period * OFTEN)} or more is expected"
         if fault.errors.value >= 1:
             yield (
                 ("faults", index, "errors"),

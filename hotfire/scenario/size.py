@@ -3,6 +3,7 @@
 import math
 
 from hotfire.gates.statistics import Feasibility, can_decide, look_sizes
+from hotfire.gates.users import PATIENCE
 from hotfire.scenario.model import Fault, Load, Scenario, Slo
 from hotfire.words import Gate
 
@@ -54,6 +55,11 @@ def least_crowd(load: Load) -> float:
     """What is due within one timeout at the peak rate, where Poisson arrivals come as they do on average."""
     arrivals = load.arrivals
     return arrivals.peak * load.timeout if arrivals.kind == "poisson" else arrivals.crowd(load.timeout)
+
+
+def chance(load: Load, requests: int) -> float:
+    """Seconds by which so many arrivals may be late for their rate alone: four sigma."""
+    return 4 * math.sqrt(requests / min(load.arrivals.shape, 1.0)) * load.arrivals.period
 
 
 def wanted(fault: Fault) -> int:
@@ -111,6 +117,7 @@ def first_look_s(scenario: Scenario) -> float:
 def most_s(scenario: Scenario) -> float:
     """Seconds to a GO with every bound used up; what is not bounded by the scenario is not in it."""
     bounds = [scenario.startup.ready_within, scenario.rollback.soak, _load_s(scenario)]
+    bounds += [PATIENCE for _ in scenario.guarded]
     bounds += [fault.serving_again_within + _each_s(scenario) * wanted(fault) for fault in scenario.faults]
     back = scenario.rollback.within + scenario.rollback.soak + scenario.startup.ready_within
     bounds += [back] * (scenario.rollback.rehearse + scenario.drilled)
@@ -133,6 +140,10 @@ def _each_s(scenario: Scenario) -> float:
     load = scenario.load
     if load is None or load.arrivals.open:
         return load.arrivals.period if load else 0.0
-    limits = [slo.latencies["e2e"].value for slo in scenario.slos if slo.gate is Gate.REQUIRED and "e2e" in slo.latencies]
-    slowest = min([load.timeout, *limits])
-    return max(load.arrivals.period, slowest) / max(1, load.arrivals.size)
+    limits = [
+        (slo, slo.latencies["e2e"].value) for slo in scenario.slos if slo.gate is Gate.REQUIRED and "e2e" in slo.latencies
+    ]
+    means = [
+        (1 - slo.bad_share) * limit + slo.bad_share * load.timeout for slo, limit in limits
+    ]  # the bad ones take all they may
+    return max(load.arrivals.period, min([load.timeout, *means])) / max(1, load.arrivals.size)

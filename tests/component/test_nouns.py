@@ -1,5 +1,6 @@
 """What the suites' nouns say of pods written by hand: each container by name, each pod by owner, nobody by absence."""
 
+import copy
 import threading
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,7 +53,8 @@ class Hand:
         return made if status is None else self.cluster.replace({**made, "status": status}, subresource="status")
 
     def deployment(self, replicas: int, revision: str = "2") -> Object:
-        spec = {**self.located.objects[1]["spec"], "replicas": replicas}  # type: ignore[dict-item]
+        spec: Any = copy.deepcopy({**self.located.objects[1]["spec"], "replicas": replicas})  # type: ignore[dict-item]
+        spec["template"]["spec"]["containers"][0]["name"] = "c0"
         status = {"observedGeneration": 1}
         return self.make(
             "apps/v1", "Deployment", "tiny", metadata={"annotations": {REVISION: revision}}, spec=spec, status=status
@@ -179,6 +181,19 @@ def test_whoever_else_answers_in_its_name_is_a_stranger(hand: Hand) -> None:
         "tiny reaches d, which is not of this rollout",
     ]
     assert alone["metadata"]["name"] == "c"
+
+
+def test_a_container_that_a_webhook_added_is_no_strangers_image(hand: Hand) -> None:
+    """As a mesh's sidecar: the workload does not name it. What it does name is held against what was asked for."""
+    hand.candidate.leave_within = 0.5
+    new = hand.replica_set(hand.deployment(1), "2")
+    one = hand.pod("a", new, 0, 0)
+    status = copy.deepcopy(one["status"])
+    status["containerStatuses"][1]["imageID"] = f"registry.example/proxy@{OTHER}"
+    hand.cluster.replace({**one, "status": status}, subresource="status")
+    hand.behind(one)
+    assert hand.ask(hand.candidate.strangers, Evidence("serving-pod")) == ([], "")
+    assert hand.seen[-1].observed == {"a": ["c0", "c1"]}
 
 
 def test_a_pod_that_is_being_replaced_gets_the_time_to_leave(hand: Hand) -> None:

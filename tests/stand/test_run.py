@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -60,6 +61,25 @@ def test_a_candidate_that_is_oom_killed_at_start_is_rolled_back(place: Place, ne
     ended = place.run(service(), new("--memory", "256Mi"))
     assert ended.code == 20 and ended.check("startup.within")["blame"] == "candidate", ended.output
     assert "OOMKilled" in json.dumps(ended.check("startup.within")) and place.serving() == before
+
+
+def test_pods_that_have_read_the_old_configuration_are_not_the_candidate(place: Place) -> None:
+    """Only a ConfigMap is edited, in place: no pod starts anew, and the ones that pass every other check know nothing of it."""
+
+    def reading(batch: str) -> list[Any]:
+        settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"BATCH": batch}}
+        workload = deployment(place.image, "--answer", "old old old old")
+        workload["spec"]["template"]["spec"]["containers"][0]["envFrom"] = [{"configMapRef": {"name": "settings"}}]
+        return [settings, workload]
+
+    place.apply(*reading("8"))
+    place.kubectl("rollout", "status", "deployment/tiny", "--timeout=60s")
+    pause(1.1)  # creation times are whole seconds
+    ended = place.run(service(), *reading("16"))
+    found = ended.check("deploy.exact")
+    assert (ended.code, found["outcome"], found["blame"]) == (20, "FAIL", "candidate"), ended.output
+    assert "2 pods were there before" in ended.output and "run on its old contents" in ended.output, ended.output
+    assert place.kubectl("get", "configmap", "settings", "-o", "jsonpath={.data.BATCH}") == "8"
 
 
 def test_an_older_deployment_is_never_taken_for_the_candidate(place: Place, new) -> None:

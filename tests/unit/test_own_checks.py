@@ -60,6 +60,20 @@ WRONG = {
     "an id of hotfire's": (GOOD.replace("cache.second-start", "load.slo"), "5:1: the name load.slo is one of hotfire's own"),
     "an id twice": (GOOD + GOOD.replace("test_a", "test_b").partition("\n\n\n")[2], "that of .*5:1, another is expected"),
     "a bare id": (GOOD.replace("cache.second-start", "Cache"), "5:1: the id 'Cache' is not allowed"),
+    "an id judged after the decision": (
+        GOOD.replace("cache.second", "settle.second"),
+        "the id 'settle.second-start' is not",
+    ),
+    "evidence of nothing": (
+        GOOD.replace('per="serving-pod"', "at_least=0"),
+        "at_least 0 lets a check pass that",
+    ),
+    "half of an evidence": (GOOD.replace('per="serving-pod"', "at_least=1.5"), "at_least 1.5 lets a check pass"),
+    "evidence of two words": (
+        GOOD.replace('Evidence("start"', 'Evidence("first start"'),
+        "evidence of 'first start' is not",
+    ),
+    "no evidence": (GOOD.replace('Evidence("start", per="serving-pod")', '"start"'), "needs 'start' is no evidence, such as"),
     "no row": (GOOD.replace("persistent storage", "persistent"), "5:1: the row 'persistent and cache' is unknown"),
     "no such per": (GOOD.replace('row="persistent storage and cache"', 'per="pods"'), "per 'pods' is not allowed, one of slos"),
     "no such when": (GOOD.replace('row="persistent storage and cache"', 'when="lod"'), "when 'lod' is no place of a scenario"),

@@ -1,5 +1,6 @@
 """What `hotfire judge` finds in the folder of a run: the same verdict, or what was changed, left out or made up."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,3 +174,18 @@ def test_judge_finds_users_who_were_passed_over(tmp_path: Path, changes: dict[st
     verdict, again = with_users(tmp_path, **changes)
     assert verdict is GO and any(says in line for line in again.differences) and not again.agrees
     assert again.verdict is (GO if "burnt" in changes else UNSAFE)
+
+
+@pytest.mark.parametrize("key", ["candidate_digest", "ended", "accelerators", "gates", "because"])
+def test_judge_finds_what_was_changed_in_the_certificate_a_promote_rests_on(tmp_path: Path, key: str) -> None:
+    Run(tmp_path).write()
+    file = tmp_path / "verdict.json"
+    changed = json.loads(file.read_text()) | {key: "another"}
+    file.write_text(json.dumps(changed))
+    assert judge(tmp_path).differences == (f"verdict.json differs from the record in {key}",)
+
+
+def test_a_closed_run_without_its_verdict_is_no_go_again(tmp_path: Path) -> None:
+    Run(tmp_path).write()
+    (tmp_path / "verdict.json").unlink()
+    assert judge(tmp_path).differences == ("verdict.json is not there: the reports were not whole",)

@@ -10,9 +10,9 @@ import pytest
 from hotfire.errors import HarnessError
 from hotfire.record.events import Closed, Judged, Told
 from hotfire.record.redactor import Redactor
-from hotfire.report import live, write_all
+from hotfire.report import live, reported, write_all
 from hotfire.report.allure import allure_status, scan
-from hotfire.words import Outcome
+from hotfire.words import Outcome, Verdict
 from tests.recorded_run import INCONCLUSIVE, PENDING, RUNS, SECRET, Run, said
 
 
@@ -80,6 +80,16 @@ def test_a_secret_that_is_left_anywhere_fails_loudly_without_being_told(tmp_path
     with pytest.raises(HarnessError, match=r"carrier\.log \(hf-token/token\)") as caught:
         scan(tmp_path, Redactor({"hf-token/token": SECRET}))
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(("reached", "left"), [(Verdict.GO, Verdict.UNSAFE), (Verdict.NO_GO, Verdict.NO_GO)])
+def test_a_go_whose_reports_hold_a_secret_is_none(tmp_path: Path, reached: Verdict, left: Verdict) -> None:
+    Run(tmp_path).write()
+    (tmp_path / "verdict.json").unlink()
+    (tmp_path / "carrier.log").write_text(SECRET)
+    heard: list[str] = []
+    assert reported(tmp_path, Redactor({"hf-token/token": SECRET}), reached, heard.append) is left
+    assert "not whole" in heard[0] and SECRET not in heard[0] and not (tmp_path / "verdict.json").exists()
 
 
 def test_samples_of_a_carrier_that_was_stopped_are_read_as_far_as_they_go(tmp_path: Path) -> None:

@@ -190,3 +190,11 @@ def test_a_secret_in_a_file_is_compared_whole(api: Answers, monkeypatch: pytest.
 def test_a_container_that_could_not_be_asked_is_no_finding(api: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Unjudged, match="the connection broke"):
         held(api, monkeypatch, "env HF_TOKEN", {"a": HAS, "b": Ended(None, HAS.said, "", "the connection broke")})
+
+
+@pytest.mark.parametrize("as_", ["env HF_TOKEN", "file /run/token"])
+def test_a_place_that_may_not_be_read_is_no_finding(api: Answers, monkeypatch: pytest.MonkeyPatch, as_: str) -> None:
+    """A process that dropped its rights: its environment is not root's to read without a capability."""
+    denied = Ended(1, "", "cat: /proc/1/environ: Permission denied", "")
+    with pytest.raises(Unjudged, match=r"b/server: .* cannot be read: cat: .*: Permission denied"):
+        held(api, monkeypatch, as_, {"a": HAS if as_.startswith("env") else Ended(0, VALUE, "", ""), "b": denied})

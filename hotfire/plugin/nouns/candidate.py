@@ -17,7 +17,7 @@ from hotfire.rollout.metrics import page
 from hotfire.rollout.population import Population, endpoints
 from hotfire.rollout.probes import probe_pod
 from hotfire.runtimes import contract_of
-from hotfire.scenario.images import containers
+from hotfire.scenario.images import containers, templates
 from hotfire.scenario.model import InjectedSecret, Located
 from hotfire.scenario.serves import Serves
 from hotfire.words import Blame, Reason
@@ -56,7 +56,8 @@ class Candidate:
                 break
             pause(0.2)
         for serves, found in populations.items():
-            saw("serving-pod", len(found.pods), sorted(map(name, found.pods)), f"all that {serves.service} reaches")
+            seen = {name(pod): sorted(one["name"] for one in pod["spec"]["containers"]) for pod in found.pods}
+            saw("serving-pod", len(found.pods), seen, f"all that {serves.service} reaches")
         return Findings(wrong)
 
     def _unlike(self, populations: Mapping[Serves, Population]) -> list[str]:
@@ -69,13 +70,17 @@ class Candidate:
                 if uid not in mine:
                     who = (item.get("targetRef") or {}).get("name", item.get("addresses"))
                     wrong.append(f"{serves.service} reaches {who}, which is not of this rollout")
+            written = {one["name"] for template in templates(found.workload) for one in template["spec"]["containers"]}
             for uid, pod in mine.items():
+                here = {one["name"] for one in pod["spec"]["containers"]}
+                injected = here - written if written else set()  # by a webhook, as a mesh does
                 if uid not in uids and (found.ready is None or self._chosen(serves.service, pod)):
                     wrong.append(f"{name(pod)} is not behind {serves.service}")
-                for status in pod["status"].get("containerStatuses") or ({"name": "none"},):
-                    digest = str(status.get("imageID", "")).rpartition("@")[2]
+                statuses = {one["name"]: one for one in pod["status"].get("containerStatuses") or ()}
+                for container in sorted(here - injected):
+                    digest = str(statuses.get(container, {}).get("imageID", "")).rpartition("@")[2]
                     if digest not in asked:
-                        wrong.append(f"{name(pod)}/{status['name']} runs image {digest or 'unknown'}, {sorted(asked)} is asked")
+                        wrong.append(f"{name(pod)}/{container} runs image {digest or 'unknown'}, {sorted(asked)} is asked")
         return wrong
 
     def _chosen(self, service: str, pod: Object) -> bool:

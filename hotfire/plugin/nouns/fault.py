@@ -20,8 +20,8 @@ from hotfire.plugin.nouns.served import ServedBy
 from hotfire.plugin.run import Run
 from hotfire.record.events import Faulted, Marked
 from hotfire.scenario.model import Fault, Load
-from hotfire.scenario.size import wanted
-from hotfire.words import Effect, Reason
+from hotfire.scenario.size import chance, wanted
+from hotfire.words import Blame, Effect, Reason
 
 EFFECT_S = 60.0  # seconds after the injection in which the effect must show
 UNDO_S = 30.0  # seconds in which what was injected must have ended by itself
@@ -109,7 +109,11 @@ class FaultNoun:
         answered = traffic.wait_success(whole, max(within - (whole.t - applied.t), FIRST_S))
         if answered is None:
             _sound(traffic)
-            errors = traffic.since(whole).errors()
+            after = traffic.since(whole)
+            if not len(after):
+                said = f"no request was due after every pod was Ready, in {traffic.now() - whole.t:.1f} s"
+                raise Unjudged(said, reason=Reason.INSUFFICIENT, blame=Blame.HARNESS)
+            errors = after.errors()
             raise Breach(f"every pod is Ready, and no request on a fresh connection succeeds: {errors}", observed=errors)
         back = self._mark(traffic, "serving again")
         seconds = round(whole.t + answered - applied.t, 3)
@@ -148,7 +152,7 @@ class FaultNoun:
         """Of the requests due after the return as many as are needed, once each has ended; fewer when they do not."""
         needed, asked = wanted(self.asked), self._asked_load()
         each = asked.arrivals.period if asked.arrivals.open else max(asked.arrivals.period, asked.timeout)
-        patience = time.monotonic() + needed * each + asked.timeout
+        patience = time.monotonic() + needed * each + chance(asked, needed) + asked.timeout
         while len(window := first_due(traffic, back, needed)) < needed and time.monotonic() < patience:
             pause(0.2)
         return window
@@ -165,8 +169,10 @@ class FaultNoun:
         plan = plan_of(run, asked, folder, (requests,), seed=seed, warm_up=0, arrivals=asked.arrivals.steady)
         tightest = min(asked.timeout, self.asked.serving_again_within)
         self._load = self._stack.enter_context(carrying(run, asked, self.serves, plan, max_age_s=0.0, scale_s=tightest))
-        if self._load.wait_success(self._mark(self._load, "traffic"), FIRST_S) is None:
-            raise Unjudged(f"no answer to the background traffic within {FIRST_S:g} s", reason=Reason.NO_DATA)
+        first = max(FIRST_S, asked.arrivals.period + asked.timeout)
+        self._mark(self._load, "traffic")
+        if self._load.wait_success(Mark("the first request", 0.0), first) is None:
+            raise Unjudged(f"no answer to the background traffic within {first:g} s", reason=Reason.NO_DATA)
         return self._load
 
     def _asked_load(self) -> Load:

@@ -16,6 +16,8 @@ from hotfire.scenario.model import InjectedSecret, Scenario
 from hotfire.scenario.serves import Serves
 from hotfire.words import Blame, Grade, Reason
 
+ENVIRONMENT, NVIDIA = "/proc/1/environ", "nvidia.com/"
+
 Pods = Sequence[Object]
 
 
@@ -135,9 +137,12 @@ class CandidatePods:
         for pod in self.serving():
             given: dict[str, int] = {}
             for container in pod["spec"]["containers"]:
-                for resource in container.get("resources", {}).get("limits", {}):
-                    if "/" in resource:
-                        given[resource] = given.get(resource, 0) + len(self._devices(pod, container["name"]))
+                asked = [one for one in container.get("resources", {}).get("limits", {}) if "/" in one]
+                if unknown := [one for one in asked if not one.startswith(NVIDIA)] or (asked if len(asked) > 1 else []):
+                    text = f"{name(pod)}/{container['name']}: what was granted of {', '.join(unknown)} is not told inside it"
+                    raise Unjudged(text, reason=Reason.NO_DATA, blame=Blame.UNKNOWN)
+                for resource in asked:
+                    given[resource] = given.get(resource, 0) + len(self._devices(pod, container["name"]))
             found[name(pod)] = given
             saw("device-grant", sum(given.values()) and 1, {name(pod): given})
         return found
@@ -150,10 +155,20 @@ class CandidatePods:
 
     def _devices(self, pod: Object, container: str) -> list[str]:
         """Ids of the granted devices, from the variable that device plugins set (NVIDIA container toolkit)."""
-        ended = run_in(self.cluster, self.namespace, name(pod), container, ["cat", "/proc/1/environ"], deadline_s=10)
-        variables = dict(line.partition("=")[::2] for line in ended.stdout.split("\0"))
-        value = variables.get("NVIDIA_VISIBLE_DEVICES", "")
+        value = self._variables(pod, container).get("NVIDIA_VISIBLE_DEVICES", "")
+        if value == "all" or "/" in value:  # an image's own default, or a path: neither says what was granted
+            text = f"{name(pod)}/{container}: NVIDIA_VISIBLE_DEVICES is {value}: what was granted is not told"
+            raise Unjudged(text, reason=Reason.NO_DATA, blame=Blame.UNKNOWN)
         return [device for device in value.split(",") if device not in ("", "void", "none")]
+
+    def _variables(self, pod: Object, container: str) -> dict[str, str]:
+        """The environment of the container's first process. Raises Unjudged when it may not be read."""
+        ended = run_in(self.cluster, self.namespace, name(pod), container, ["cat", ENVIRONMENT], deadline_s=10)
+        text = ended.stdout
+        if ended.code != 0:
+            said = f"{name(pod)}/{container}: {ENVIRONMENT} cannot be read: {ended.complained.strip()[:200]}"
+            raise Unjudged(said, reason=Reason.NO_DATA, blame=Blame.UNKNOWN)
+        return dict(line.partition("=")[::2] for line in text.split("\0"))
 
     def on_other_nodes_than(self, labels: Mapping[str, str]) -> Findings:
         """Pods whose node lacks one of the declared labels."""
@@ -206,16 +221,22 @@ class CandidatePods:
         for serves, found in self.populations().items():
             for pod in found.pods:
                 container = serves.container or pod["spec"]["containers"][0]["name"]
-                path = "/proc/1/environ" if place == "env" else where
-                ended = run_in(self.cluster, self.namespace, name(pod), container, ["cat", path], deadline_s=10)
-                held = dict(line.partition("=")[::2] for line in ended.stdout.split("\0")) if place == "env" else {}
-                value = held.get(where, "") if place == "env" else ended.stdout
+                value = self._variables(pod, container).get(where, "") if place == "env" else self._file(pod, container, where)
                 same = hashlib.sha256(value.encode()).hexdigest() == wanted
                 saw("serving-pod", 1)
                 saw("secret", 1, {name(pod): "as in the Secret" if same else "missing or different"}, secret.as_)
                 if not same:
                     wrong.append(f"{name(pod)}: {secret.as_} does not hold {secret.name}/{secret.key}")
         return wrong
+
+    def _file(self, pod: Object, container: str, path: str) -> str:
+        """Its content, empty where it is not there. Raises Unjudged when it may not be read."""
+        ended = run_in(self.cluster, self.namespace, name(pod), container, ["cat", path], deadline_s=10)
+        text = ended.stdout
+        if ended.code != 0 and "No such file" not in ended.complained:
+            said = f"{name(pod)}/{container}: {path} cannot be read: {ended.complained.strip()[:200]}"
+            raise Unjudged(said, reason=Reason.NO_DATA, blame=Blame.UNKNOWN)
+        return text if ended.code == 0 else ""
 
     def _digest_of(self, secret: InjectedSecret) -> str:
         value = secret_value(self.cluster, self.namespace, secret.name, secret.key)
