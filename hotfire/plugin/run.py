@@ -37,6 +37,8 @@ from hotfire.record.events import (
 from hotfire.record.redactor import Redactor
 from hotfire.record.writer import Recorder
 from hotfire.report import live, reported
+from hotfire.report.story import RECORD, Story
+from hotfire.report.verdict import unlike
 from hotfire.rollout import reach
 from hotfire.rollout.ask import through_api_server
 from hotfire.rollout.prerequisites import unmet
@@ -435,6 +437,8 @@ def certified(located: Located, digest: str) -> None:
         certificate, candidate_digest=digest, accelerators=scenario.stand.accelerators,
         objectives=objectives, within_s=scenario.certified_within, age_s=_age(certificate),
     )  # fmt: skip
+    if (path.parent / RECORD).is_file() and (other := unlike(certificate, Story.read(path.parent))):
+        against.append(f"not what the record beside it says of {', '.join(other)}: `hotfire judge {path.parent}` tells more")
     if against:
         raise BadInput(*(f"{located.where('certified')}: {path}: {line}" for line in against))
 

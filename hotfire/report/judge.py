@@ -19,7 +19,7 @@ from hotfire.load import plan, samples
 from hotfire.record.events import Entry, Flowed, Gated, Judged, Loaded, Opened
 from hotfire.report import objective
 from hotfire.report.story import RECORD, Story
-from hotfire.report.verdict import verdict_json
+from hotfire.report.verdict import unlike
 from hotfire.words import Blame, Outcome, Reason, Verdict
 
 COMPARED = ("outcome", "reason", "n", "bad", "share", "limit", "lower", "upper", "observed")
@@ -232,8 +232,7 @@ def _concluded(folder: Path, story: Story, reached: Verdict) -> list[str]:
         return [*wrong, "verdict.json cannot be read"]
     if verdict != reached:
         return [*wrong, f"verdict.json says {verdict}, {reached} follows"]
-    now = json.loads(json.dumps(verdict_json(story)))
-    other = sorted(key for key in {**now, **said} if now.get(key) != said.get(key))
+    other = unlike(said, story)
     return [*wrong, f"verdict.json differs from the record in {', '.join(other)}"] if other else wrong
 
 

@@ -1,5 +1,7 @@
 """`verdict.json`: the run's end for machines; `verdict` and `exit_code` at the top, everything else below."""
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from hotfire.gates.decision import CheckOutcome
@@ -47,6 +49,12 @@ def verdict_json(story: Story) -> dict[str, Any]:
             "broken": {"line": story.broken.line, "why": story.broken.why} if story.broken else None,
         },
     }
+
+
+def unlike(said: Mapping[str, Any], story: Story) -> list[str]:
+    """The keys in which a verdict.json is not what its record says."""
+    now = json.loads(json.dumps(verdict_json(story)))
+    return sorted(key for key in {**now, **said} if now.get(key) != said.get(key))
 
 
 def _check(one: CheckOutcome) -> dict[str, Any]:

@@ -1,11 +1,20 @@
 """A certificate holds for a promote if it is a GO for the very candidate, fresh, on such hardware, by such objectives."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hotfire.errors import BadInput
 from hotfire.gates.certified import objections
+from hotfire.plugin.run import certified
+from hotfire.scenario.loader import load
+from tests.neighbour import neighbour
+from tests.recorded_run import Run
+
+base = neighbour("tests/unit/test_scenario_loader")
 
 DAY = 86400.0
 ASKED = {"id": "ttft-p95", "metric": "ttft", "statistic": "p95", "limit": 0.35, "confidence": 0.95}
@@ -95,3 +104,19 @@ def test_gates_of_any_other_shape_show_nothing(gates: Any) -> None:
 def test_every_objection_is_a_line() -> None:
     lines = objections({}, candidate_digest="a" * 64, accelerators="real", objectives=[ASKED], within_s=DAY, age_s=None)
     assert len(lines) == 5
+
+
+@pytest.mark.parametrize(
+    "changed", [{}, {"candidate_digest": "b" * 64}, {"accelerators": "real"}], ids=["as it is", "digest", "hardware"]
+)
+def test_a_certificate_is_held_against_the_record_beside_it(tmp_path: Path, changed: dict[str, str]) -> None:
+    """What a promote rests on is a file: whoever can edit it would certify what he likes."""
+    (tmp_path / "run").mkdir()
+    Run(tmp_path / "run").write()
+    file = tmp_path / "run" / "verdict.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+    text = base.SCENARIO.replace("about:", "mode: promote\ncertified: run/verdict.json\nabout:")
+    with pytest.raises(BadInput) as bad:  # it is another candidate's in any case
+        certified(load(base.write(tmp_path, text)), "c" * 64)
+    told = [line for line in bad.value.lines if "not what the record beside it says of" in line]
+    assert len(told) == bool(changed) and all(key in told[0] for key in changed)
