@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from hotfire.errors import Halted
+from hotfire.errors import Halted, Unjudged
 from hotfire.gates.users import users_of
 from hotfire.kube.wait import halt
 from hotfire.plugin.nouns.counted import Counted
 from hotfire.plugin.users import UsersWatch
 from hotfire.record import events
-from hotfire.words import Outcome, State
+from hotfire.words import Outcome, Reason, State
 from tests.neighbour import neighbour
 
 guard = neighbour("tests/unit/test_users_guard")
@@ -85,6 +85,20 @@ def test_users_are_still_counted_beside_hotfires_own(run: Any) -> None:
         run.engine.good += 500  # 300 of users
         run.users.fault(begins, traffic, one.serves.workload, 20.0)
     assert users_of(one.intervals, one.ours) == 300 - 20
+
+
+def test_users_are_counted_again_after_a_fault_whose_load_was_lost(run: Any) -> None:
+    (one,), traffic = run.users.each, Traffic()
+
+    def lost() -> None:
+        raise Unjudged("a carrier died", reason=Reason.CLIENT)
+
+    run.users.fault(True, traffic, one.serves.workload, 1.0)
+    traffic.poll = lost  # type: ignore[method-assign]
+    run.users.fault(False, traffic, one.serves.workload, 1.0)
+    run.engine.good += 50
+    run.users.look()
+    assert one.intervals[-1][1:3] == (1, 50)
 
 
 def burning(run: Any) -> Callable[[], None]:
