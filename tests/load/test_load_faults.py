@@ -32,8 +32,9 @@ def noun(monkeypatch: pytest.MonkeyPatch) -> fault.FaultNoun:
     monkeypatch.setattr(fault, "ServedBy", lambda *_: None)
     monkeypatch.setattr(fault, "CandidatePods", lambda *_: SimpleNamespace(not_ready=lambda within: []))
     load = Load.model_validate({"arrivals": "constant 40/s", "timeout": "1500ms"})
-    scenario, cluster = SimpleNamespace(load=load, serving=lambda _: None), SimpleNamespace(server_time=lambda: None)
-    run = SimpleNamespace(scenario=scenario, cluster=cluster, namespace="n", emit=lambda _: None, users=SimpleNamespace())
+    serves, users = SimpleNamespace(workload="w"), SimpleNamespace(fault=lambda *_: None)
+    scenario, cluster = SimpleNamespace(load=load, serving=lambda _: serves), SimpleNamespace(server_time=lambda: None)
+    run = SimpleNamespace(scenario=scenario, cluster=cluster, namespace="n", emit=lambda _: None, users=users)
     return fault.FaultNoun(run, Fault.model_validate(ASKED), None)  # type: ignore[arg-type]
 
 
