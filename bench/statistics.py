@@ -25,6 +25,7 @@ import worlds
 
 from hotfire.gates import flow, guard, users
 from hotfire.gates import statistics as gates
+from hotfire.plugin.users import EVERY_S
 
 P0, FIRST, SEED = 0.05, 2_500, 4_711
 UTILISATIONS = (0.5, 0.7, 0.8, 0.9)
@@ -151,7 +152,7 @@ def ended(due: worlds.Floats, end: worlds.Floats, limit: float, size: int, alpha
     which = ((end[order] - end[order[0]]) / (size * (due[-1] - due[0]) / len(due))).astype(int)
     burn = users.Burn(P0, alpha, "e2e")
     for n, k in zip(np.bincount(which), np.bincount(which, weights=bad[order]), strict=True):
-        if burn.add(int(n), int(k), 0.75):
+        if burn.add(int(n), int(k), EVERY_S):
             return burn.requests
     return 0
 

@@ -10,7 +10,7 @@ from hotfire.errors import BadInput, HarnessError, Refused
 from hotfire.gates.decision import Ending, outcomes, verdict
 from hotfire.journal.journal import Journal, next_step
 from hotfire.kube.client import Cluster
-from hotfire.plugin.secrets import SHORT, secret_values
+from hotfire.plugin.secrets import every, secret_values
 from hotfire.record.events import Changed, Closed, Concluded, Entry, Event, Judged, Opened, PlannedCheck, Seen, Told
 from hotfire.record.reader import read_as_far
 from hotfire.record.redactor import Redactor
@@ -153,10 +153,7 @@ class _Close:
         except HarnessError as error:
             emit(Told(line=f"the tombstone could not be written: {error}"))
         emit(Closed())
-        found = reported(self.folder, self.redactor, reached, self.tell)
-        if found is not reached:
-            self.journal.conclude(found)
-        return found
+        return reported(self.folder, self.redactor, reached, self.tell, self.journal.conclude)
 
 
 def answer(recorder: Recorder, ending: Settlement, seconds: float, within_s: float) -> None:
@@ -189,7 +186,5 @@ def _redactor(journal: Journal) -> Redactor:
         live = cluster.find(ref)
         refs += referred(live, space) if live else ()
     for name in dict.fromkeys(ref.name for ref in refs if ref.kind == "Secret"):
-        for key, value in secret_values(cluster, space, name).items():
-            if len(value.strip()) >= SHORT:
-                redactor.add(f"{name}/{key}", value)
+        every(redactor, name, secret_values(cluster, space, name))
     return redactor

@@ -384,18 +384,9 @@ class Run:
             except HarnessError as error:
                 self.emit(Told(line=f"the tombstone could not be written: {error}"))
             self.emit(Closed())
-            reached = self._reported(reached)
+            reached = reported(self.folder, self.redactor, reached, self.tell, self.rollout.journal.conclude)
         self.tell(f"{reached} (exit {reached.exit_code}): {self.folder / 'certificate.html'}")
         return reached
-
-    def _reported(self, reached: Verdict) -> Verdict:
-        found = reported(self.folder, self.redactor, reached, self.tell)
-        if found is not reached:
-            try:
-                self.rollout.journal.conclude(found)
-            except HarnessError as error:
-                self.tell(f"the tombstone says {reached}, and could not be written: {error}")
-        return found
 
 
 # -- what `open` looks at ---------------------------------------------------------------------------------------------

@@ -20,16 +20,17 @@ def learn(cluster: Cluster, located: Located, redactor: Redactor) -> None:
     wrong = []
     for index, item in enumerate(scenario.secrets):
         name, key = (item.pull, DOCKER) if isinstance(item, PullSecret) else (item.name, item.key)
-        values = _written(located, name) or secret_values(cluster, namespace, name)
+        live = secret_values(cluster, namespace, name)
+        values = _written(located, name) or live
         if key not in values:
             seen = f"has no key {key}" if values else "is not there"
             wrong.append(
                 f"{located.where('secrets', index)}: Secret {name} in {namespace} {seen}, a Secret with it is expected"
             )
-        for known, value in values.items():
-            if known == key or len(value.strip()) >= SHORT:
-                redactor.add(f"{name}/{known}", value)
-        _also(redactor, name, secret_values(cluster, namespace, name))
+        else:
+            redactor.add(f"{name}/{key}", values[key])
+        for one in (values, live):  # what is there, too, where the manifests bring another
+            every(redactor, name, one)
     if scenario.reach.auth is not None:
         name, _, key = scenario.reach.auth.secret.partition("/")
         values = _written(located, name) or secret_values(cluster, namespace, name)
@@ -48,9 +49,9 @@ def learn(cluster: Cluster, located: Located, redactor: Redactor) -> None:
         raise BadInput(*wrong)
 
 
-def _also(redactor: Redactor, name: str, live: Mapping[str, str]) -> None:
-    """What is there beside what the manifests bring, as far as it can be told from ordinary text."""
-    for key, value in live.items():
+def every(redactor: Redactor, name: str, values: Mapping[str, str]) -> None:
+    """Teach it all values of a Secret that can be told from ordinary text."""
+    for key, value in values.items():
         if len(value.strip()) >= SHORT:
             redactor.add(f"{name}/{key}", value)
 

@@ -94,10 +94,11 @@ class Guarded:
         self.ours += (self._sent - before) * counts
         grown = [self._grown(pod, text) for pod, text in zip(self._pods, pages or (), strict=False) if text is not None]
         sums = [int(sum(column)) for column in zip(*grown, strict=True)] if grown else [0] * 2 * len(self.parts)
-        if not any(sums) and not self.whole:
-            return False
-        if not any(sums) and self.intervals and not any(self.intervals[-1][2:]):
-            self.intervals.pop()
+        if not any(sums):
+            if not self.whole:
+                return False
+            if self.intervals and not any(self.intervals[-1][2:]):
+                self.intervals.pop()
         self.intervals.append((round(at - self.began, 3), int(counts), *sums))
         if self.burnt is None and (said := self.guard.add(self.intervals[-1])):
             self.burnt, self.why = len(self.intervals) - 1, said

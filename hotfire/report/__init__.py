@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from hotfire.errors import HotfireError
+from hotfire.errors import HarnessError, HotfireError
 from hotfire.record.redactor import Redactor
 from hotfire.report import allure
 from hotfire.report.certificate import certificate_html
@@ -36,13 +36,26 @@ def write_all(folder: Path, redactor: Redactor | None = None) -> Story:
     return story
 
 
-def reported(folder: Path, redactor: Redactor, reached: Verdict, tell: Callable[[str], object]) -> Verdict:
-    """Write the reports of a closed record; the verdict that they leave: without them a GO is no proof of anything."""
+def reported(
+    folder: Path,
+    redactor: Redactor,
+    reached: Verdict,
+    tell: Callable[[str], object],
+    conclude: Callable[[Verdict], object],
+) -> Verdict:
+    """Write the reports of a closed record; the verdict that they leave: without them a GO is no proof of anything. conclude:
+    writes another verdict than the one reached into the tombstone."""
     try:
-        return write_all(folder, redactor).verdict
+        found = write_all(folder, redactor).verdict
     except HotfireError as error:
         tell(f"the reports are not whole: {error}")
-        return Verdict.UNSAFE if reached is Verdict.GO else reached
+        found = Verdict.UNSAFE if reached is Verdict.GO else reached
+    if found is not reached:
+        try:
+            conclude(found)
+        except HarnessError as error:
+            tell(f"the tombstone says {reached}, and could not be written: {error}")
+    return found
 
 
 def _put(path: Path, text: str) -> None:

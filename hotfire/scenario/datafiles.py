@@ -65,9 +65,9 @@ def _dues(path: Path, lines: Iterable[str]) -> Iterator[float]:
 
 
 def _microseconds(due: object, where: str) -> float:
-    if type(due) not in (int, float) or not -MOST_US < due < MOST_US:  # type: ignore[operator]
+    if isinstance(due, bool) or not isinstance(due, int | float) or not -MOST_US < due < MOST_US:
         raise BadInput(f"{where}: due at {str(due)[:40]!r}, microseconds are expected")
-    return float(due)  # type: ignore[arg-type]
+    return float(due)
 
 
 def _read(path: Path, texts: Mapping[str, type], what: str) -> list[dict[str, Any]]:

@@ -190,11 +190,7 @@ def _lengths(load: Load, located: Located) -> Iterator[Finding]:
         yield ("load", "prompt_words"), "prompts and prompt_words both say what is asked, one of them is expected"
     if load.answer_tokens is not None and located.says("load", "max_tokens"):
         yield ("load", "max_tokens"), "max_tokens and answer_tokens both say how much is asked for, one of them is expected"
-    if (
-        load.answer_tokens is not None
-        and load.prompts is not None
-        and 0 not in _asked_tokens(load.model_copy(update={"answer_tokens": None, "max_tokens": 0}), located)
-    ):
+    if load.answer_tokens is not None and None not in _own_tokens(load, located):
         yield (
             ("load", "answer_tokens"),
             f"answer_tokens: every line of {load.prompts} says its own max_tokens, it is left out here",
@@ -206,20 +202,21 @@ def _lengths(load: Load, located: Located) -> Iterator[Finding]:
 def _gates(scenario: Scenario, located: Located) -> Iterator[Finding]:
     if scenario.load is None:
         return
-    most_tokens = max(_asked_tokens(scenario.load, located))
+    load = scenario.load
+    drawn = load.answer_tokens.mean if load.answer_tokens else load.max_tokens
+    most_tokens = max(drawn if own is None else own for own in _own_tokens(load, located))
     for index, slo in enumerate(scenario.slos):
-        for key, text in _gate(slo, scenario, scenario.load, most_tokens):
+        for key, text in _gate(slo, scenario, load, most_tokens):
             yield ("slos", index, key or slo.statistic), text
 
 
-def _asked_tokens(load: Load, located: Located) -> list[float]:
-    """How long the answers are that are asked for; a prompt's own line comes first."""
-    drawn = load.answer_tokens.mean if load.answer_tokens else load.max_tokens
+def _own_tokens(load: Load, located: Located) -> list[int | None]:
+    """What each prompt says of the length of its answer, which comes first; None where it does not."""
     try:
         rows = read_prompts(located.folder / load.prompts) if load.prompts else [{}]
     except BadInput:  # said where it is read for its own sake
         rows = [{}]
-    return [row.get("max_tokens", drawn) for row in rows]
+    return [row.get("max_tokens") for row in rows]
 
 
 def _gate(slo: Slo, scenario: Scenario, load: Load, most_tokens: float) -> Iterator[tuple[str, str]]:

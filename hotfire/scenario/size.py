@@ -117,7 +117,7 @@ def first_look_s(scenario: Scenario) -> float:
 def most_s(scenario: Scenario) -> float:
     """Seconds to a GO with every bound used up; what is not bounded by the scenario is not in it."""
     bounds = [scenario.startup.ready_within, scenario.rollback.soak, _load_s(scenario)]
-    bounds += [PATIENCE for _ in scenario.guarded]
+    bounds += [PATIENCE] * len(scenario.guarded)
     bounds += [fault.serving_again_within + _each_s(scenario) * wanted(fault) for fault in scenario.faults]
     back = scenario.rollback.within + scenario.rollback.soak + scenario.startup.ready_within
     bounds += [back] * (scenario.rollback.rehearse + scenario.drilled)
@@ -140,10 +140,9 @@ def _each_s(scenario: Scenario) -> float:
     load = scenario.load
     if load is None or load.arrivals.open:
         return load.arrivals.period if load else 0.0
-    limits = [
-        (slo, slo.latencies["e2e"].value) for slo in scenario.slos if slo.gate is Gate.REQUIRED and "e2e" in slo.latencies
+    means = [  # the bad ones take all they may
+        (1 - slo.bad_share) * slo.latencies["e2e"].value + slo.bad_share * load.timeout
+        for slo in scenario.slos
+        if slo.gate is Gate.REQUIRED and "e2e" in slo.latencies
     ]
-    means = [
-        (1 - slo.bad_share) * limit + slo.bad_share * load.timeout for slo, limit in limits
-    ]  # the bad ones take all they may
     return max(load.arrivals.period, min([load.timeout, *means])) / max(1, load.arrivals.size)

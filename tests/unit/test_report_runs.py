@@ -88,7 +88,9 @@ def test_a_go_whose_reports_hold_a_secret_is_none(tmp_path: Path, reached: Verdi
     (tmp_path / "verdict.json").unlink()
     (tmp_path / "carrier.log").write_text(SECRET)
     heard: list[str] = []
-    assert reported(tmp_path, Redactor({"hf-token/token": SECRET}), reached, heard.append) is left
+    concluded: list[Verdict] = []
+    assert reported(tmp_path, Redactor({"hf-token/token": SECRET}), reached, heard.append, concluded.append) is left
+    assert concluded == ([left] if left is not reached else [])
     assert "not whole" in heard[0] and SECRET not in heard[0] and not (tmp_path / "verdict.json").exists()
 
 

@@ -163,12 +163,18 @@ class CandidatePods:
 
     def _variables(self, pod: Object, container: str) -> dict[str, str]:
         """The environment of the container's first process. Raises Unjudged when it may not be read."""
-        ended = run_in(self.cluster, self.namespace, name(pod), container, ["cat", ENVIRONMENT], deadline_s=10)
-        text = ended.stdout
-        if ended.code != 0:
-            said = f"{name(pod)}/{container}: {ENVIRONMENT} cannot be read: {ended.complained.strip()[:200]}"
-            raise Unjudged(said, reason=Reason.NO_DATA, blame=Blame.UNKNOWN)
+        text = self._file(pod, container, ENVIRONMENT)
         return dict(line.partition("=")[::2] for line in text.split("\0"))
+
+    def _file(self, pod: Object, container: str, path: str) -> str:
+        """Its content, empty for one that is not there, as the environment always is. Raises Unjudged when it may not be
+        read."""
+        ended = run_in(self.cluster, self.namespace, name(pod), container, ["cat", path], deadline_s=10)
+        text = ended.stdout
+        if ended.code != 0 and (path == ENVIRONMENT or "No such file" not in ended.complained):
+            said = f"{name(pod)}/{container}: {path} cannot be read: {ended.complained.strip()[:200]}"
+            raise Unjudged(said, reason=Reason.NO_DATA, blame=Blame.UNKNOWN)
+        return text if ended.code == 0 else ""
 
     def on_other_nodes_than(self, labels: Mapping[str, str]) -> Findings:
         """Pods whose node lacks one of the declared labels."""
@@ -228,15 +234,6 @@ class CandidatePods:
                 if not same:
                     wrong.append(f"{name(pod)}: {secret.as_} does not hold {secret.name}/{secret.key}")
         return wrong
-
-    def _file(self, pod: Object, container: str, path: str) -> str:
-        """Its content, empty where it is not there. Raises Unjudged when it may not be read."""
-        ended = run_in(self.cluster, self.namespace, name(pod), container, ["cat", path], deadline_s=10)
-        text = ended.stdout
-        if ended.code != 0 and "No such file" not in ended.complained:
-            said = f"{name(pod)}/{container}: {path} cannot be read: {ended.complained.strip()[:200]}"
-            raise Unjudged(said, reason=Reason.NO_DATA, blame=Blame.UNKNOWN)
-        return text if ended.code == 0 else ""
 
     def _digest_of(self, secret: InjectedSecret) -> str:
         value = secret_value(self.cluster, self.namespace, secret.name, secret.key)
