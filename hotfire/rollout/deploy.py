@@ -19,8 +19,8 @@ from hotfire.record.events import Deployed
 from hotfire.rollout.closure import CLAIM, WORKLOADS, autoscaled, is_workload, referred
 from hotfire.rollout.may_differ import ANNOTATIONS, comparable, differences
 from hotfire.rollout.owner import BOOKKEEPING
-from hotfire.rollout.population import population
 from hotfire.rollout.probes import RUN_LABEL, labelled
+from hotfire.rollout.snapshot import running
 from hotfire.scenario.images import below, templates
 from hotfire.words import Blame
 
@@ -99,6 +99,13 @@ def pod_labels(obj: Object, others: Mapping[Ref, Other]) -> dict[str, str]:
     if (other := others.get(Ref.of(obj))) is not None:
         return other.pods
     return dict(below(obj, "spec", "selector", "matchLabels") or {}) if templates(obj) else {}
+
+
+def _edited_at(live: Object) -> datetime:
+    """When it got what it holds, by the API server's clock."""
+    meta = live["metadata"]
+    times = [one["time"] for one in meta.get("managedFields") or () if one.get("time")]
+    return max(map(stamp, [meta["creationTimestamp"], *times]))
 
 
 class Deploy:
@@ -243,24 +250,22 @@ class Deploy:
 
     def _unread(self) -> Iterator[str]:
         """Pods that were there before configuration which they read was edited: they run on what it held then."""
-        edited = {Ref.of(obj): self._edited_at(Ref.of(obj)) for obj in self.objects if self._edits(obj)}
+        live = {ref: self.cluster.find(ref) for obj in self.objects if self._edits(obj) for ref in [Ref.of(obj)]}
+        edited = {ref: _edited_at(one) for ref, one in live.items() if one is not None}
         for obj in self.objects:
             ref = Ref.of(obj)
             read = {one: at for one, at in edited.items() if one in set(referred(obj, ref.namespace))}
             if not read or not is_workload(ref, self.journal.others):
                 continue
-            pods = population(self.cluster, ref, self.journal.others.get(ref)).pods
-            old = [pod for pod in pods if stamp(pod["metadata"]["creationTimestamp"]) < max(read.values())]
+            found = running(self.cluster, ref, self.journal.others.get(ref))
+            old = [
+                pod for pod in (found.pods if found else ()) if stamp(pod["metadata"]["creationTimestamp"]) < max(read.values())
+            ]
             if old:
                 yield (
                     f"{ref}: {len(old)} pods were there before {', '.join(map(str, read))} was edited, and run on its old "
                     "contents: give the candidate's a new name, or name a checksum of it in the pods' template"
                 )
-
-    def _edited_at(self, ref: Ref) -> datetime:
-        meta = self.cluster.get(ref)["metadata"]
-        times = [one["time"] for one in meta.get("managedFields") or () if one.get("time")]
-        return max(map(stamp, [meta["creationTimestamp"], *times]))
 
     def _metadata(self, obj: Object, live: Object) -> list[str]:
         """Labels exactly, but for the run's; annotations exactly, but for those carried over or a controller's."""

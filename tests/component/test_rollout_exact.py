@@ -215,6 +215,16 @@ def test_another_object_of_the_same_name_is_not_taken_for_it(old):
     assert any("another object of that name" in line for line in deploy.differences()[1])
 
 
+@pytest.mark.parametrize("index", [1, 5])
+def test_what_is_gone_is_named(old, index):
+    """Configuration that the pods read, or the workload itself: no later question may trip over it."""
+    deploy, _ = old.arm(NEW)
+    deploy.apply()
+    live = old.live(NEW[index])
+    old.cluster.delete(Ref.of(live), uid=live["metadata"]["uid"])
+    assert deploy.differences() == (6, [f"{Ref.of(live)}: is not there"])
+
+
 def test_what_is_not_the_manifests_to_say_is_carried_over(old):
     live = old.live(workload("old"))
     live["metadata"]["annotations"]["operator.example/seen"] = "yes"
